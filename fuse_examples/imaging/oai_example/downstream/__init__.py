@@ -1,0 +1,1 @@
+"""Entry scripts of fine-tuning and testing."""

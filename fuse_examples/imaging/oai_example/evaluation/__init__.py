@@ -1,0 +1,1 @@
+"""Predictions, one case at a time, to tables, intervals, plots, masks on disk and a report."""

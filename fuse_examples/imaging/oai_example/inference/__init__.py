@@ -1,0 +1,1 @@
+"""Sliding windows and predictions back on the input's grid."""

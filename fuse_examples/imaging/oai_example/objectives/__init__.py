@@ -1,0 +1,1 @@
+"""The mathematics on tensors: losses, schedules, teacher update, metric functions."""

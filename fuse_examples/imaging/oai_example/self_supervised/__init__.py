@@ -1,0 +1,1 @@
+"""Entry script of pre-training."""

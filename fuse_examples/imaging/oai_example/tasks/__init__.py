@@ -1,0 +1,1 @@
+"""LightningModules: where a model meets an objective."""

@@ -1,0 +1,1 @@
+"""What surrounds a run: folder, seeds, signals, checkpoints, trackers, trainer."""

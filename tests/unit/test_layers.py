@@ -16,7 +16,7 @@ FLOORS = {
     "self_supervised": 6, "downstream": 6, "prepare": 6,
 }  # fmt: skip
 FORBIDDEN = {("models", "configuration"), ("models", "data"), ("objectives", "models"), ("objectives", "data"), ("training", "tasks")}
-STANDARD_LIBRARY_NAMES = set("logging random statistics types copy io signal warnings typing abc inspect profile".split())
+STANDARD_LIBRARY_NAMES = {"logging", "random", "statistics", "types", "copy", "io", "signal", "warnings", "typing", "abc", "inspect"}
 
 
 def imported_rooms(tree: ast.AST) -> list[tuple[int, str]]:

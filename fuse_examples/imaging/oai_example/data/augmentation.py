@@ -1,0 +1,118 @@
+"""Random changes of a view: drawn in one place from (seed, epoch, row, view), applied in another.
+
+A draw never depends on a worker's state, so a run gives the same views with any number of workers, and a resumed run the views it would
+have had.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fuse_examples.imaging.oai_example.geometry.maps import rotation_matrix
+
+_AXIS_OF_FLIP = {"left_right": "RL", "posterior_anterior": "AP", "inferior_superior": "SI"}
+
+
+class AugmentationSettings(Protocol):
+    """What a configuration's `augmentation` block says."""
+
+    @property
+    def rotation_degrees(self) -> float: ...
+    @property
+    def scale_range(self) -> tuple[float, float]: ...
+    @property
+    def flip_axes(self) -> tuple[str, ...]: ...
+    @property
+    def gamma_range(self) -> tuple[float, float]: ...
+    @property
+    def noise_std(self) -> float: ...
+    @property
+    def probability(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class SpatialDraw:
+    """One random pose: a (3, 3) rotation in millimetres, a scale, and the axes that are mirrored."""
+
+    rotation: NDArray[np.float64]
+    scale: float
+    flips: tuple[bool, bool, bool]
+
+
+@dataclass(frozen=True)
+class IntensityDraw:
+    """One random change of grey values: an exponent, and noise with its own seed so that it is drawn at the output's size."""
+
+    gamma: float
+    noise_std: float
+    noise_seed: int
+
+
+NO_POSE = SpatialDraw(np.eye(3), 1.0, (False, False, False))
+
+
+def generator(seed: int, epoch: int, row: int, view: int = 0) -> np.random.Generator:
+    """The random numbers of one view."""
+    return np.random.default_rng((seed, epoch, row, view))
+
+
+def draw_pose(rng: np.random.Generator, settings: AugmentationSettings, orientation: str) -> SpatialDraw:
+    """Rotation and scale with the settings' probability each; a flip of each allowed axis with probability one half.
+
+    Args:
+        rng: the view's generator.
+        settings: rotation in degrees (each angle uniform in plus-minus), range of the scale, allowed flips.
+        orientation: axis codes of the arrays, to find the axis of a named flip.
+    """
+    angles = np.deg2rad(rng.uniform(-settings.rotation_degrees, settings.rotation_degrees, 3))
+    scale = float(rng.uniform(*settings.scale_range))
+    rotate, rescale = rng.random(2) < settings.probability
+    mirrored = rng.random(3) < 0.5
+    allowed = flippable_axes(settings.flip_axes, orientation)
+    flips = (bool(mirrored[0] and allowed[0]), bool(mirrored[1] and allowed[1]), bool(mirrored[2] and allowed[2]))
+    return SpatialDraw(rotation_matrix(angles) if rotate else np.eye(3), scale if rescale else 1.0, flips)
+
+
+def flippable_axes(names: Sequence[str], orientation: str) -> tuple[bool, bool, bool]:
+    """Which array axes the named flips concern, for arrays with these axis codes."""
+    letters = "".join(_AXIS_OF_FLIP[name] for name in names)
+    return orientation[0] in letters, orientation[1] in letters, orientation[2] in letters
+
+
+def mirrors_sides(draw: SpatialDraw, orientation: str) -> bool:
+    """Whether left and right are exchanged, so that labels that name them must be exchanged too."""
+    return any(flip and code in "RL" for flip, code in zip(draw.flips, orientation, strict=True))
+
+
+def draw_intensity(rng: np.random.Generator, settings: AugmentationSettings) -> IntensityDraw:
+    """Gamma (log-uniform in its range) and Gaussian noise (deviation uniform up to the setting), each with the settings' probability."""
+    low, high = np.log(settings.gamma_range)
+    gamma, noise = float(np.exp(rng.uniform(low, high))), float(rng.uniform(0, settings.noise_std))
+    with_gamma, with_noise = rng.random(2) < settings.probability
+    return IntensityDraw(gamma if with_gamma else 1.0, noise if with_noise else 0.0, int(rng.integers(2**62)))
+
+
+def apply_intensity(view: Tensor, draw: IntensityDraw) -> Tensor:
+    """Change a normalised view, any shape. Gamma acts on the view's own range, so that it also suits z-scores."""
+    if draw.gamma != 1.0:
+        low, high = view.aminmax()
+        span = (high - low).clamp_min(1e-6)
+        view = ((view - low) / span).pow(draw.gamma) * span + low
+    if draw.noise_std > 0:
+        noise = torch.randn(view.shape, generator=torch.Generator().manual_seed(draw.noise_seed))
+        view = view + noise * draw.noise_std
+    return view
+
+
+def exchange_labels(mask: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """Swap the labels of each pair, as a left-right flip requires where labels name the side."""
+    exchanged = mask.clone()
+    for one, other in pairs:
+        exchanged[mask == one] = other
+        exchanged[mask == other] = one
+    return exchanged

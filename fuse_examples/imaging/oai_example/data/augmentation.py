@@ -6,33 +6,16 @@ have had.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fuse_examples.imaging.oai_example.configuration.blocks import AugmentationSettings
 from fuse_examples.imaging.oai_example.geometry.maps import rotation_matrix
 
 _AXIS_OF_FLIP = {"left_right": "RL", "posterior_anterior": "AP", "inferior_superior": "SI"}
-
-
-class AugmentationSettings(Protocol):
-    """What a configuration's `augmentation` block says."""
-
-    @property
-    def rotation_degrees(self) -> float: ...
-    @property
-    def scale_range(self) -> tuple[float, float]: ...
-    @property
-    def flip_axes(self) -> tuple[str, ...]: ...
-    @property
-    def gamma_range(self) -> tuple[float, float]: ...
-    @property
-    def noise_std(self) -> float: ...
-    @property
-    def probability(self) -> float: ...
 
 
 @dataclass(frozen=True)

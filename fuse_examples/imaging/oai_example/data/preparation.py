@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from fuse_examples.imaging.oai_example.data.cases import Case
@@ -64,12 +63,6 @@ def prepare_cases(
         more = [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         raise DataError(problems[:_SHOWN] + more)
     return tuple(prepared)
-
-
-def median_spacing(volumes: Sequence[CaseVolumes]) -> tuple[float, float, float]:
-    """Median voxel size along each axis over the cases, in mm, rounded to a micrometre."""
-    first, second, third = np.round(np.median([v.image().grid.spacing for v in volumes], axis=0), 3).tolist()
-    return first, second, third
 
 
 def _check_labels(volumes: CaseVolumes, num_classes: int | None) -> None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from fuse_examples.imaging.oai_example.configuration.blocks import AugmentationSettings
 from fuse_examples.imaging.oai_example.data.augmentation import (
-    AugmentationSettings,
     SpatialDraw,
     apply_intensity,
     draw_intensity,

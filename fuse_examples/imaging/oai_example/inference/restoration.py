@@ -1,5 +1,6 @@
 """Predictions back on the input's own grid: logits are interpolated there, and only then become labels."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,31 @@ from torch import Tensor
 
 from fuse_examples.imaging.oai_example.geometry.maps import Matrix
 from fuse_examples.imaging.oai_example.geometry.resampling import resample
-from fuse_examples.imaging.oai_example.geometry.volume import Shape
+from fuse_examples.imaging.oai_example.geometry.volume import Grid, Shape
 
 _SLAB_VOXELS = 4_000_000  # of logits per class at a time; bounds the memory of a large scan
+
+
+@dataclass(frozen=True)
+class SegmentedCase:
+    """One case's labels, (D, H, W) on the input's voxels in the network's axis order.
+
+    Attributes:
+        name, patient, fold, row: the case in its table.
+        labels: predicted.
+        mask: true labels on the same voxels, or None.
+        grid: where they lie.
+        source: the grid of the input file, which differs from `grid` in the order and direction of axes.
+    """
+
+    name: str
+    patient: str
+    fold: str
+    row: int
+    labels: NDArray[Any]
+    mask: NDArray[Any] | None
+    grid: Grid
+    source: Grid
 
 
 def labels_on_grid(logits: Tensor, matrix: Matrix, shape: Shape) -> NDArray[Any]:

@@ -4,32 +4,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.segmentation_views import EvaluationCase
 from fuse_examples.imaging.oai_example.geometry.resampling import resample
-from fuse_examples.imaging.oai_example.geometry.volume import Grid
-from fuse_examples.imaging.oai_example.inference.restoration import labels_on_grid
+from fuse_examples.imaging.oai_example.inference.restoration import SegmentedCase, labels_on_grid
 from fuse_examples.imaging.oai_example.inference.windows import predict_volume
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.objectives.overlap import dice_per_class, joint_histogram
-from fuse_examples.imaging.oai_example.training.optimisation import OptimiserSettings, configure_adamw
+from fuse_examples.imaging.oai_example.training.optimisation import adamw_with_schedule, parameter_groups
 
 
 @dataclass(frozen=True)
-class SegmentedCase:
-    """Predicted and true labels of one case, (D, H, W) on the input's voxels in the network's axis order (`grid`)."""
+class SegmentationRecipe:
+    """How a segmenter is trained and evaluated.
 
-    case: Case
-    labels: NDArray[Any]
-    mask: NDArray[Any] | None
-    grid: Grid
-    source: Grid
+    Attributes:
+        learning_rate, weight_decay, warmup_epochs: AdamW and its schedule (`training.optimisation`).
+        window: voxels of a sliding window in evaluation, None for whole volumes.
+        overlap: share of a window's edge that neighbours share.
+    """
+
+    learning_rate: float
+    weight_decay: float
+    warmup_epochs: int
+    window: tuple[int, int, int] | None
+    overlap: float
 
 
 class SegmentationTask(pl.LightningModule):
@@ -40,9 +44,7 @@ class SegmentationTask(pl.LightningModule):
         head: (B, decoder_dim, D, H, W) to logits (B, K, D, H, W).
         loss: of logits and labels (B, D, H, W).
         structure_names: of labels 1 to K - 1, for logging.
-        optimiser: learning rate and its schedule.
-        window: voxels of a sliding window in evaluation, None for whole volumes.
-        overlap: share of a window's edge that neighbours share.
+        recipe: learning rate, schedule and windows.
     """
 
     def __init__(
@@ -51,19 +53,16 @@ class SegmentationTask(pl.LightningModule):
         head: nn.Module,
         loss: nn.Module,
         structure_names: Sequence[str],
-        optimiser: OptimiserSettings,
-        window: Sequence[int] | None,
-        overlap: float,
+        recipe: SegmentationRecipe,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.loss = loss
         self.structure_names = tuple(structure_names)
-        self.optimiser = optimiser
-        self.window = window
-        self.overlap = overlap
+        self.recipe = recipe
         self.structure_dice = nn.ModuleList(MeanMetric(nan_strategy="ignore") for _ in self.structure_names)
+        self.mean_dice = MeanMetric(nan_strategy="ignore")
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, D, H, W) image to (B, K, D, H, W) logits."""
@@ -76,6 +75,8 @@ class SegmentationTask(pl.LightningModule):
         return loss
 
     def validation_step(self, case: EvaluationCase, batch_index: int) -> SegmentedCase:
+        """Dice on the input's own voxels, as in testing; the loss on the network's."""
+        assert case.mask is not None  # the table of a segmentation run has a mask in each row
         prediction, logits = self._predict(case)
         truth = resample(torch.from_numpy(case.mask.copy()), case.matrix, logits.shape[1:], mode="nearest")
         loss = self.loss(logits[None], truth[None].long().to(logits.device))
@@ -83,15 +84,13 @@ class SegmentationTask(pl.LightningModule):
         scores = dice_per_class(joint_histogram(case.mask, prediction.labels, len(self.structure_names) + 1))[1:]
         for metric, score in zip(self.structure_dice, scores, strict=True):
             metric.update(float(score))
+        self.mean_dice.update(float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan"))
         return prediction
 
     def on_validation_epoch_end(self) -> None:
-        """Log Dice per structure (mean over the cases that have it) and their mean, on the input's grid."""
-        means = torch.stack([metric.compute() for metric in self.structure_dice])
-        for name, mean in zip(self.structure_names, means, strict=True):
-            self.log(f"val/dice/{name}", mean)
-        self.log("val/dice", means.nanmean(), prog_bar=True)
-        for metric in self.structure_dice:
+        """Log Dice per structure over the cases that have it, and the mean over cases of each case's mean."""
+        for name, metric in zip(("", *(f"/{name}" for name in self.structure_names)), (self.mean_dice, *self.structure_dice), strict=True):
+            self.log(f"val/dice{name}", metric.compute(), prog_bar=not name)
             metric.reset()
 
     def predict_step(self, case: EvaluationCase, batch_index: int) -> SegmentedCase:
@@ -99,9 +98,14 @@ class SegmentationTask(pl.LightningModule):
         return self._predict(case)[0]
 
     def configure_optimizers(self) -> Any:
-        return configure_adamw(self, self.optimiser)
+        """AdamW with warm-up and cosine per optimiser step."""
+        n_steps = int(self.trainer.estimated_stepping_batches)
+        n_warmup = round(n_steps * self.recipe.warmup_epochs / max(1, self.trainer.max_epochs or 1))
+        groups = parameter_groups(self.named_parameters(), self.recipe.learning_rate, self.recipe.weight_decay)
+        return adamw_with_schedule(groups, n_steps=n_steps, n_warmup=n_warmup)
 
     def _predict(self, case: EvaluationCase) -> tuple[SegmentedCase, Tensor]:
-        logits = predict_volume(self, case.image, self.window, self.overlap)
+        logits = predict_volume(self, case.image, self.recipe.window, self.recipe.overlap)
         labels = labels_on_grid(logits, case.matrix, case.grid.shape)
-        return SegmentedCase(case.case, labels, case.mask, case.grid, case.source), logits
+        row = case.case
+        return SegmentedCase(row.name, row.patient, row.fold, row.row, labels, case.mask, case.grid, case.source), logits

@@ -2,10 +2,12 @@
 
 import csv
 import difflib
+import gc
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,39 +50,46 @@ def read_cases(csv_path: Path, *, masks: bool, targets: Sequence[str] = ()) -> t
     Paths are relative to the CSV's folder. Whether they exist is `check_files`' business. Raises `DataError` with all problems.
     """
     required = ["PatientID", *(["img_path", "seg_path"] if masks else ["path"]), "fold"]
-    rows, columns = _read_columns(csv_path, [*required, *targets])
-    folds, unnamed = _fold_names(columns["fold"])
-    problems = []
-    for column in required:
-        empty = [row for row, text in zip(rows, columns[column], strict=True) if not text or (column == "fold" and text in unnamed)]
-        if empty:
-            problems.append(f"{csv_path}: {column} is empty in {rows_in_words(empty)}. Fill it in or remove the row.")
-    images = columns[required[1]]
-    problems += _repeated_images(csv_path, rows, images)
-    if problems:
-        raise DataError(problems)
-    folder = csv_path.parent
-    return tuple(
-        Case(
+    with _no_garbage_collection():
+        rows, columns = _read_columns(csv_path, [*required, *targets])
+        folds, unnamed = _fold_names(columns["fold"])
+        problems = []
+        for column in required:
+            empty = [row for row, text in zip(rows, columns[column], strict=True) if not text or (column == "fold" and text in unnamed)]
+            if empty:
+                problems.append(f"{csv_path}: {column} is empty in {rows_in_words(empty)}. Fill it in or remove the row.")
+        problems += _repeated_images(csv_path, rows, columns[required[1]])
+        if problems:
+            raise DataError(problems)
+        columns["fold"] = [folds[text] for text in columns["fold"]]
+        return tuple(_cases(csv_path.parent, rows, columns, required[1], targets))
+
+
+def _cases(folder: Path, rows: list[int], columns: dict[str, list[str]], image_column: str, targets: Sequence[str]) -> Iterator[Case]:
+    names = _names(rows, columns["PatientID"], columns[image_column])
+    masks = columns.get("seg_path")
+    for index, (row, name, patient, image) in enumerate(zip(rows, names, columns["PatientID"], columns[image_column], strict=True)):
+        yield Case(
             row=row,
             name=name,
             patient=patient,
-            image=folder / image,
-            mask=folder / mask if masks else None,
-            fold=folds[fold],
-            targets={target: text or None for target, text in zip(targets, classes, strict=True)},
+            image=Path(os.path.join(folder, image)),
+            mask=Path(os.path.join(folder, masks[index])) if masks else None,
+            fold=columns["fold"][index],
+            targets={target: columns[target][index] or None for target in targets},
         )
-        for row, name, patient, image, mask, fold, classes in zip(
-            rows,
-            _names(rows, columns["PatientID"], images),
-            columns["PatientID"],
-            images,
-            columns.get("seg_path", images),
-            columns["fold"],
-            zip(*(columns[target] for target in targets), strict=True) if targets else ((),) * len(rows),
-            strict=True,
-        )
-    )
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Pause the collector, which would walk millions of new cases again and again: half of the time for a large table."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def check_files(cases: Sequence[Case], csv_path: Path) -> None:
@@ -92,13 +101,11 @@ def check_files(cases: Sequence[Case], csv_path: Path) -> None:
         if path is not None and not os.path.exists(path)
     ]
     if missing:
-        remedy = (
-            f"{len(missing)} of the files that {csv_path} names are missing. Paths in it are relative to its own folder, {csv_path.parent}."
-        )
+        remedy = f"{len(missing)} files that {csv_path} names are missing. Paths in it are relative to its own folder, {csv_path.parent}."
         raise DataError([*shortened(missing), remedy])
 
 
-def _read_columns(csv_path: Path, wanted: list[str]) -> tuple[list[int], dict[str, tuple[str, ...]]]:
+def _read_columns(csv_path: Path, wanted: list[str]) -> tuple[list[int], dict[str, list[str]]]:
     """Return line numbers and the wanted columns as stripped text, without blank lines."""
     try:
         with open(csv_path, encoding="utf-8-sig", newline="") as file:
@@ -106,18 +113,20 @@ def _read_columns(csv_path: Path, wanted: list[str]) -> tuple[list[int], dict[st
             file.seek(0)
             reader = csv.reader(file, delimiter=separator, skipinitialspace=True)
             next(reader)
-            rows, cells = _read_rows(reader, header, [header.index(column) for column in wanted], csv_path)
+            rows, columns = _read_rows(reader, header, [header.index(column) for column in wanted], csv_path)
     except OSError as error:
         raise DataError(f"{csv_path}: cannot be read ({error.strerror or error}).") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{csv_path}: is not UTF-8 text ({error.reason}). Save it as CSV UTF-8.") from error
     if not rows:
         raise DataError(f"{csv_path}: has a header but no rows.")
-    return rows, dict(zip(wanted, zip(*cells, strict=True), strict=True))
+    return rows, dict(zip(wanted, columns, strict=True))
 
 
 def _read_rows(reader: Any, header: list[str], picked: list[int], csv_path: Path) -> tuple[list[int], list[list[str]]]:
-    rows, table, problems = [], [], []
+    rows: list[int] = []
+    columns: list[list[str]] = [[] for _ in picked]
+    problems: list[str] = []
     try:
         row = reader.line_num + 1
         for cells in reader:
@@ -131,13 +140,14 @@ def _read_rows(reader: Any, header: list[str], picked: list[int], csv_path: Path
             texts = [cells[position].strip() for position in picked]
             if any(texts):
                 rows.append(row)
-                table.append(texts)
+                for column, text in zip(columns, texts, strict=True):
+                    column.append(text)
             row = reader.line_num + 1
     except csv.Error as error:
         problems.append(f"{csv_path}:{reader.line_num}: cannot be read as a table: {error}.")
     if problems:
         raise DataError(shortened(problems))
-    return rows, table
+    return rows, columns
 
 
 def _read_header(line: str, csv_path: Path, wanted: list[str]) -> tuple[list[str], str]:
@@ -209,8 +219,11 @@ def _names(rows: Sequence[int], patients: Sequence[str], images: Sequence[str]) 
 
 
 def _stem(path: str) -> str:
-    name = re.split(r"[/\\]", path.rstrip("/\\"))[-1]
-    return re.sub(r"(\.nii)?(\.gz)?$", "", name, flags=re.IGNORECASE)
+    path = path.rstrip("/\\")
+    name = path[max(path.rfind("/"), path.rfind("\\")) + 1 :]
+    for ending in (".gz", ".nii"):
+        name = name[: -len(ending)] if name.lower().endswith(ending) else name
+    return name
 
 
 def _safe(text: str) -> str:

@@ -73,8 +73,8 @@ def _cases(folder: Path, rows: list[int], columns: dict[str, list[str]], image_c
             row=row,
             name=name,
             patient=patient,
-            image=Path(os.path.join(folder, image)),
-            mask=Path(os.path.join(folder, masks[index])) if masks else None,
+            image=folder / image,
+            mask=folder / masks[index] if masks else None,
             fold=columns["fold"][index],
             targets={target: columns[target][index] or None for target in targets},
         )
@@ -202,15 +202,18 @@ def _repeated_images(csv_path: Path, rows: Sequence[int], images: Sequence[str])
 def _names(rows: Sequence[int], patients: Sequence[str], images: Sequence[str]) -> list[str]:
     """Return the PatientID where it is unique, else with the image's name, else with the row; safe as a file name on any system."""
     bases = [_safe(patient) for patient in patients]
-    names = list(bases)
+    names = bases
     for by_row in (False, True):
         counts = Counter(map(str.casefold, names))  # some file systems do not tell A from a
-        for index, name in enumerate(names):
-            if not name or counts[name.casefold()] > 1:
-                suffix = f"row{rows[index]}" if by_row else _safe(_stem(images[index]))
-                names[index] = "_".join(filter(None, (bases[index], suffix)))
+        if len(counts) == len(names) and "" not in counts:
+            return names
+        names = [
+            name if name and counts[name.casefold()] == 1 else f"{base}_row{row}" if by_row else f"{base}_{_safe(_stem(image))}"
+            for name, base, row, image in zip(names, bases, rows, images, strict=True)
+        ]
     taken: set[str] = set()
     for index, name in enumerate(names):
+        name = name.lstrip("_")
         while name.casefold() in taken:  # only where a PatientID looks like another one with its suffix
             name += f"_row{rows[index]}"
         taken.add(name.casefold())

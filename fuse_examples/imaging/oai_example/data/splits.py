@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from fuse_examples.imaging.oai_example.configuration.fold_names import fold_name
@@ -57,11 +58,9 @@ def _check_folds(folds: dict[str, tuple[str, ...]], counts: Counter[str], csv_pa
         for fold in names
         if fold not in counts
     ]
-    keys = list(folds)
     problems += [
         f"{one} and {other} both name fold {fold}. A fold belongs to one split."
-        for position, one in enumerate(keys)
-        for other in keys[position + 1 :]
+        for one, other in combinations(folds, 2)
         for fold in folds[one]
         if fold in folds[other]
     ]
@@ -70,15 +69,17 @@ def _check_folds(folds: dict[str, tuple[str, ...]], counts: Counter[str], csv_pa
 
 
 def _check_patients(members: dict[str, list[Case]], csv_path: Path) -> None:
+    patients = [{case.patient for case in cases} for cases in members.values()]
+    leaking = set().union(*(one & other for one, other in combinations(patients, 2)))
     rows: dict[str, dict[str, list[int]]] = {}
     for key, cases in members.items():
         for case in cases:
-            rows.setdefault(case.patient, {}).setdefault(key.removesuffix("_folds"), []).append(case.row)
+            if case.patient in leaking:
+                rows.setdefault(case.patient, {}).setdefault(key.removesuffix("_folds"), []).append(case.row)
     problems = [
         f"{csv_path}: patient {patient} is in "
         + " and in ".join(f"{split} ({rows_in_words(numbers, shown=5)})" for split, numbers in splits.items())
         for patient, splits in rows.items()
-        if len(splits) > 1
     ]
     if problems:
         remedy = (

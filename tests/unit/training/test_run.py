@@ -133,7 +133,7 @@ def test_a_test_run_writes_under_test_alone_and_replaces_an_earlier_one(tmp_path
 
 @pytest.mark.parametrize("name", ["../elsewhere", "a/b", "/tmp/x", "..", ".", "", " knees", ".store", "a\\b"])
 def test_names_that_are_no_folder_of_results_dir_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match="experiment: .* cannot be the name of a folder in results_dir"):
+    with pytest.raises(UserError, match=r"experiment: .* cannot be the name of a folder in results_dir"):
         Run.for_training(tmp_path, name, CONFIG)
 
 

@@ -1,5 +1,8 @@
 """Reading and writing checkpoints: whole or absent, and nothing in them but tensors and plain Python values."""
 
+import pickle
+import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,7 +57,9 @@ def read_checkpoint(path: str | Path, key: str) -> dict[str, Any]:
         what = "is a folder, not a checkpoint file" if file.is_dir() else "does not exist"
         raise WeightsError(f"{key}: {path} {what}. Give the path of a checkpoint such as results/<experiment>/checkpoints/last.ckpt.")
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on pickle protocols; a file that cannot be read is reported below
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch raises RuntimeError, EOFError, ValueError, KeyError and UnpicklingError for broken files; all mean the same to a reader.
         raise WeightsError(f"{key}: {path} cannot be loaded: {_reason(error)}") from error
@@ -100,12 +105,17 @@ def check_plain(value: Any, place: str = "checkpoint") -> None:
         )
 
 
+OBJECTS = re.compile(r"GLOBAL \S+|Can only (build|create new object)|unrecognized function")
+"""What torch's safe unpickler says of objects that only code could make; its other complaints are about bytes that are no pickle at all."""
+
+
 def _reason(error: Exception) -> str:
     text = str(error)
-    if "Unsupported global" in text or "Unsupported operand" in text or "Unsupported class" in text:
+    if isinstance(error, pickle.UnpicklingError) and OBJECTS.search(text):
         return (
             "it holds Python objects besides tensors and plain values, which only running code from the file could make. "
-            "Nothing was run. Use a file of tensors alone."
+            "Nothing in it was run. Use a file of tensors alone."
         )
-    first_line = text.splitlines()[0] if text else type(error).__name__
-    return f"it is cut off, damaged or not a torch file ({first_line}). Copy or download it again."
+    # The unpickler's own words advise loading without the safety; they are left out.
+    detail = type(error).__name__ if isinstance(error, pickle.UnpicklingError) or not text else text.splitlines()[0]
+    return f"it is cut off, damaged or not a torch file ({detail}); nothing in it was run. Copy or download it again."

@@ -1,0 +1,216 @@
+"""When checkpoints are written: `last.ckpt` at the end of epochs, every so many steps and on a signal; `best.ckpt` by a metric."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+
+from fuse_examples.imaging.oai_example.errors import WeightsError
+from fuse_examples.imaging.oai_example.training.checkpoints import FORMAT_VERSION, PROJECT
+from fuse_examples.imaging.oai_example.training.interruption import Interrupted, Interruption
+from fuse_examples.imaging.oai_example.training.safe_files import copy_whole, write_json
+from fuse_examples.imaging.oai_example.training.seeding import random_state, restore_random_state
+
+log = logging.getLogger(__name__)
+
+LAST, BEST, METRICS = "last.ckpt", "best.ckpt", "val_metrics.json"
+
+
+class CheckpointWriter(Checkpoint):
+    """Callback that writes a run's checkpoints and `val_metrics.json`, stops the run after a signal, and restores random numbers on resume.
+
+    Being Lightning's `Checkpoint`, it comes after all other callbacks and, at the end of an epoch, after the LightningModule.
+
+    Args:
+        folder: the run's folder; checkpoints go to its `checkpoints/`.
+        project: what the stage wants to travel in each checkpoint: plain values and tensors. The format version is added.
+        monitor: name of the logged validation metric that chooses `best.ckpt`; None makes the last epoch the best.
+        mode: whether a larger or a smaller value of it is better.
+        save_every_n_steps: also write `last.ckpt` after each so many optimiser steps.
+        interruption: the owner of the signals, or None when there is none.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        project: Mapping[str, Any],
+        *,
+        monitor: str | None,
+        mode: Literal["max", "min"] = "max",
+        save_every_n_steps: int | None = None,
+        interruption: Interruption | None = None,
+    ) -> None:
+        self.folder, self.project = folder, project
+        self.monitor, self.mode = monitor, mode
+        self.save_every_n_steps, self.interruption = save_every_n_steps, interruption
+        self.best: dict[str, Any] | None = None
+        self._validated = False
+        self._random_state: dict[str, Any] | None = None
+
+    @property
+    def last_path(self) -> Path:
+        """Where the newest state of the run lies."""
+        return self.folder / "checkpoints" / LAST
+
+    @property
+    def best_path(self) -> Path:
+        """Where the state of the best epoch lies."""
+        return self.folder / "checkpoints" / BEST
+
+    # ---- when
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """From here on a signal waits for the next optimiser step."""
+        if trainer.ckpt_path is not None:
+            self._bring_best(Path(trainer.ckpt_path))
+        if self.interruption is not None:
+            self.interruption.defer()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Resumed at the end of an epoch: random numbers go on as they would have, from the start of the next one."""
+        self._restore_random_state(trainer)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Resumed in the middle of an epoch, whose start Lightning does not announce again."""
+        self._restore_random_state(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that there are new validation metrics."""
+        self._validated = not trainer.sanity_checking
+
+    def on_step_boundary(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Between two optimiser steps of an epoch: save when it is time, save and stop when a signal has come."""
+        signum = self._signal(trainer)
+        due = self.save_every_n_steps is not None and trainer.global_step % self.save_every_n_steps == 0
+        if signum is not None or due:
+            self._save(trainer, self.last_path)
+        if signum is not None:
+            self._stop(signum)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """After an epoch and its validation: best first, then last, so that a run cut off between them does this epoch again."""
+        if self._better(trainer):
+            self._save(trainer, self.best_path)
+            if trainer.is_global_zero:
+                copy_whole(self.best_path, self.last_path)
+        else:
+            self._save(trainer, self.last_path)
+        self._validated = False
+        signum = self._signal(trainer)
+        if signum is not None:
+            self._stop(signum)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Training is over: a signal ends the run at once again, and so does one that came after the last checkpoint."""
+        if self.interruption is not None:
+            self.interruption.end_deferral()
+        signum = self._signal(trainer)
+        if signum is not None:
+            self._stop(signum)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Likewise when training broke off."""
+        if self.interruption is not None:
+            self.interruption.end_deferral()
+
+    # ---- what
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best epoch so far; a resumed run goes on comparing with it."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best epoch so far."""
+        self.best = state_dict["best"]
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the project's entry and the state of the random numbers, one per rank."""
+        checkpoint[PROJECT] = {**self.project, "format_version": FORMAT_VERSION}
+        checkpoint["random_state"] = _of_all_ranks(random_state(), trainer.world_size)
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the state of the random numbers until training begins; building the network and the loaders still draws some."""
+        if PROJECT not in checkpoint:
+            raise WeightsError(f"{trainer.ckpt_path} was not written by a run of this project and cannot be resumed.")
+        states = checkpoint["random_state"]
+        self._random_state = states[trainer.global_rank] if len(states) == trainer.world_size else None
+
+    # ---- how
+
+    def _save(self, trainer: pl.Trainer, path: Path) -> None:
+        for logger in trainer.loggers:
+            logger.save()  # what was logged before a checkpoint is on the disk when a resumed run begins after it
+        trainer.save_checkpoint(path)
+
+    def _signal(self, trainer: pl.Trainer) -> int | None:
+        """The signal that has come to any rank, so that all stop at the same step."""
+        own = 0 if self.interruption is None else self.interruption.requested or 0
+        if trainer.world_size > 1:
+            own = int(trainer.strategy.reduce(torch.tensor(float(own), device=trainer.strategy.root_device), reduce_op="max"))
+        return own or None
+
+    def _stop(self, signum: int) -> None:
+        stopped = Interrupted(signum, f"Stopped by {Interrupted(signum).signum.name}; go on with resume_training_from={self.last_path}")
+        log.info("%s", stopped)
+        raise stopped
+
+    def _better(self, trainer: pl.Trainer) -> bool:
+        """Compare this epoch's validation with the best so far and, when it is better, take it down."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        if self.monitor is None:
+            value = None
+        elif not self._validated:
+            return False
+        elif self.monitor not in metrics:
+            raise RuntimeError(
+                f"{self.monitor} is to choose the best checkpoint but was not logged in validation; logged: {sorted(metrics)}"
+            )
+        else:
+            value = metrics[self.monitor]
+            if not self._beats(value):
+                return False
+        self.best = {
+            "monitor": self.monitor,
+            "value": value,
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "metrics": metrics,
+        }
+        if metrics and trainer.is_global_zero:
+            write_json(self.folder / METRICS, self.best)
+        return True
+
+    def _beats(self, value: float) -> bool:
+        if self.best is None or self.best["value"] is None:
+            return value == value  # NaN is never the best
+        best: float = self.best["value"]
+        return value > best if self.mode == "max" else value < best
+
+    def _restore_random_state(self, trainer: pl.Trainer) -> None:
+        state, self._random_state = self._random_state, None
+        if state is not None:
+            restore_random_state(state)
+
+    def _bring_best(self, resumed: Path) -> None:
+        """A run resumed into another folder takes its best epoch along, or begins to look for one anew."""
+        if self.best is None or self.best_path.exists():
+            return
+        beside = resumed.with_name(BEST)
+        if beside.exists():
+            copy_whole(beside, self.best_path)
+            write_json(self.folder / METRICS, self.best)
+        else:
+            log.warning("%s is not there any more; the best epoch is chosen among those that follow.", beside)
+            self.best = None
+
+
+def _of_all_ranks(state: dict[str, Any], world_size: int) -> list[dict[str, Any]]:
+    if world_size == 1:
+        return [state]
+    states: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(states, state)
+    return states

@@ -81,7 +81,7 @@ def test_missing_keys_are_named_with_their_meaning() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("n_epochs: 2.0", "n_epochs: must be a whole number of at least 1, found 2.0"),
+        ("n_epochs: 2.0", "n_epochs: must be a whole number of at least 1, found 2.0; write 2"),
         ("n_epochs: '2'", "n_epochs: must be a whole number of at least 1, found '2'; write it without quotes"),
         ("n_epochs: true", "n_epochs: must be a whole number of at least 1, found true"),
         ("n_epochs:", "n_epochs: must be a whole number of at least 1, found nothing (null)"),

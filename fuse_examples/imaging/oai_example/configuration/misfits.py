@@ -65,6 +65,8 @@ def _remedy(setting: Setting, value: Any) -> str:
         return did_you_mean(value, setting.choices)
     if setting.expected.startswith("a list") and isinstance(value, (str, int, float)):
         return f"; write {setting.key}: [{shown(value)}]"
+    if isinstance(value, dict) and setting.expected.startswith(("text", "a folder name", "a block of 'column: class'")):
+        return "; put a text that holds a colon in quotes"
     if isinstance(value, (int, float)) and setting.expected.startswith(("text", "a folder name")):
         return f"; put it in quotes: '{shown(value)}'"
     if isinstance(value, str) and setting.expected.startswith(("a number", "a whole number")) and value.replace(".", "", 1).isdigit():

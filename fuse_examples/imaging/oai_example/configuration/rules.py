@@ -30,9 +30,10 @@ def _what_is_missing(path: Path) -> str:
     if path.is_dir():
         return f"must be a file, found the folder '{path}'"
     where = "" if path.is_absolute() else f"; paths are relative to the working directory, {Path.cwd()}"
+    near = "" if path.parent == Path() else f"{path.parent}/"
     if not path.parent.is_dir():
         return f"no such file: '{path}', nor a folder '{path.parent}'{where}"
-    return f"no such file: '{path}'{did_you_mean(path.name, [other.name for other in path.parent.iterdir()], f'{path.parent}/')}{where}"
+    return f"no such file: '{path}'{where}{did_you_mean(path.name, [other.name for other in path.parent.iterdir()], near)}"
 
 
 def one_source_of_weights(draft: Draft) -> Iterator[Problem]:

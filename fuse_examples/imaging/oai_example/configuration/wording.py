@@ -38,8 +38,6 @@ def shown(value: object) -> str:
     """A value as a person would write it in YAML, cut where it is long."""
     if value is None:
         return "nothing (null)"
-    if isinstance(value, Mapping):
-        return "a block of keys" if value else "an empty block"
     text = _flow(value)
     return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 4] + " ..."
 

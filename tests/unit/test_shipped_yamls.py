@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from fuse_examples.imaging.oai_example.configuration.classification_config import ClassificationConfig
+from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
 from fuse_examples.imaging.oai_example.configuration.help_text import help_text
 from fuse_examples.imaging.oai_example.configuration.loading import load_config
 from fuse_examples.imaging.oai_example.configuration.segmentation_config import SegmentationConfig
@@ -13,11 +15,11 @@ from fuse_examples.imaging.oai_example.configuration.stage_config import StageCo
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 # The keys whose shipped value is an example for the user to replace, not the default.
+COMMON = {"experiment", "csv_path", "train_folds", "val_folds", "test_folds"}
 STAGES = {
-    SegmentationConfig: (
-        "segmentation",
-        {"experiment", "csv_path", "train_folds", "val_folds", "test_folds", "num_classes", "structure_names", "resize_to"},
-    ),
+    DINOConfig: ("dino", COMMON),
+    ClassificationConfig: ("classification", COMMON | {"cls_targets"}),
+    SegmentationConfig: ("segmentation", COMMON | {"num_classes", "structure_names", "resize_to"}),
 }
 schemas = pytest.mark.parametrize("schema", STAGES, ids=lambda schema: STAGES[schema][0])
 

@@ -81,7 +81,7 @@ def test_missing_keys_are_named_with_their_meaning() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("n_epochs: 2.0", "n_epochs: must be a whole number of at least 1, found 2.0"),
+        ("n_epochs: 2.0", "n_epochs: must be a whole number of at least 1, found 2.0; write 2"),
         ("n_epochs: '2'", "n_epochs: must be a whole number of at least 1, found '2'; write it without quotes"),
         ("n_epochs: true", "n_epochs: must be a whole number of at least 1, found true"),
         ("n_epochs:", "n_epochs: must be a whole number of at least 1, found nothing (null)"),
@@ -165,6 +165,14 @@ def test_a_word_wins_over_the_file_also_inside_a_block() -> None:
 
 def test_a_good_word_mends_a_bad_line() -> None:
     assert load(GOOD + "batch_size: two\n", "batch_size=3").batch_size == 3
+
+
+def test_a_word_into_something_that_is_no_block() -> None:
+    assert problems(GOOD + "intensity: zscore\nbatch_size: 3\n", "intensity.window=[0, 1]", "batch_size.x=4") == [
+        "cfg.yaml:7: intensity: must be a block of keys (method, percentiles, window), found 'zscore'",
+        "command line: batch_size.x=4: batch_size: must be a whole number of at least 1, found {x: 4}",
+    ]
+    assert load(GOOD + "intensity:\n", "intensity.method=zscore").intensity.method == "zscore"
 
 
 def test_every_value_knows_where_it_came_from() -> None:

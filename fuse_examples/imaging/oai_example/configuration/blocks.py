@@ -36,10 +36,9 @@ class StoreSettings(Settings):
 
 
 class AugmentationSettings(Settings):
-    """Random changes of a training volume; what moves the image moves the mask."""
+    """Random changes that every stage has."""
 
     rotation_degrees: NotNegative = inner(15.0, "Largest rotation about each axis, in degrees.")
-    scale_range: ScaleRange = inner((0.85, 1.15), "Smallest and largest magnification; [1, 1] for none.")
     flip_axes: Axes = inner(
         (),
         "Axes that are mirrored half of the time: any of left_right, posterior_anterior, inferior_superior. A left-right flip makes a "
@@ -48,3 +47,9 @@ class AugmentationSettings(Settings):
     gamma_range: ScaleRange = inner((0.8, 1.25), "Smallest and largest exponent applied to intensities scaled to 0..1; [1, 1] for none.")
     noise_std: NotNegative = inner(0.05, "Largest standard deviation of Gaussian noise, where intensities span 0..1.")
     probability: Share = inner(0.5, "Chance of each of the above for a volume; 0 turns augmentation off.")
+
+
+class VolumeAugmentation(AugmentationSettings):
+    """Random changes of a training volume."""
+
+    scale_range: ScaleRange = inner((0.85, 1.15), "Smallest and largest magnification; [1, 1] for none.")

@@ -26,7 +26,7 @@ def parse_command_line(schema: type[Config], default_yaml: Path, argv: Sequence[
         The configuration, and whether `--check` was given.
 
     Raises:
-        ConfigError: with every mistake of the words and the file.
+        ConfigError: with every mistake of the words and the file; a CSV file or weight file that is not there is one.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(words):
@@ -34,7 +34,7 @@ def parse_command_line(schema: type[Config], default_yaml: Path, argv: Sequence[
         raise SystemExit(0)
     yaml_path, words = _take_config(words, default_yaml)
     check = "--check" in words
-    return load_config(schema, yaml_path, [word for word in words if word != "--check"]), check
+    return load_config(schema, yaml_path, [word for word in words if word != "--check"], files_must_exist=True), check
 
 
 def run_entry(main: Callable[[], None]) -> int:

@@ -42,7 +42,7 @@ class Draft:
         Raises:
             MisshapenError: where the value does not fit its own type.
         """
-        if key in self.misshapen or key.split(".")[0] in self.misshapen:
+        if key in self.misshapen or key.split(".")[0] in self.misshapen or self.is_unreadable(tuple(key.split("."))):
             raise MisshapenError(key)
         found: Any = self.values
         for part in key.split("."):
@@ -61,9 +61,9 @@ class Draft:
                 return self.origins[path[:length]]
         return self.file
 
-    def is_set(self, key: str) -> bool:
-        """Whether the file or a word gives the key a value other than null."""
-        return self.source(key) is not DEFAULT and self[key] is not None
+    def is_unreadable(self, path: KeyPath) -> bool:
+        """Whether the YAML at, in or around a path is a mistake already reported."""
+        return any(path[: len(other)] == other[: len(path)] for other in self.unreadable)
 
     def source(self, key: str) -> Origin:
         """Who set a dotted key: the file, a word, or nobody."""

@@ -8,15 +8,17 @@ import yaml
 
 from fuse_examples.imaging.oai_example.configuration.draft import Draft, KeyPath
 from fuse_examples.imaging.oai_example.configuration.origin import Origin, Problem
+from fuse_examples.imaging.oai_example.configuration.settings import blocks_of
 from fuse_examples.imaging.oai_example.configuration.yaml_source import read_text, syntax_problem
 
 
 @dataclass(frozen=True)
 class Override:
-    """One word: the key it reaches, the plain value it lays there, and the word itself as the place of messages."""
+    """One word: the key it reaches, the plain value it lays there, the word as typed, and its place for messages."""
 
     path: KeyPath
     value: Any
+    word: str
     origin: Origin
 
 
@@ -31,7 +33,7 @@ def parse_words(words: Sequence[str]) -> tuple[list[Override], list[Problem]]:
         if isinstance(found, Problem):
             problems.append(found)
         elif again:
-            problems.append(Problem(origin, f"'{'.'.join(found.path)}' was set by {again.origin.text} already"))
+            problems.append(Problem(origin, f"'{'.'.join(found.path)}' was set by '{again.word}' already"))
         else:
             overrides.append(found)
     return overrides, problems
@@ -40,18 +42,33 @@ def parse_words(words: Sequence[str]) -> tuple[list[Override], list[Problem]]:
 def lay_over(draft: Draft, overrides: Sequence[Override]) -> None:
     """Put each word's value in the place of the YAML's."""
     for override in overrides:
-        block = draft.values
-        for part in override.path[:-1]:
-            inside = block.get(part)
-            if not isinstance(inside, dict):
-                inside = block[part] = {}
+        block = _block_around(draft, override)
+        if block is not None:
+            block[override.path[-1]] = override.value
+            _forget(draft, override.path)
+            draft.origins[override.path] = override.origin
+            _place_inner_keys(draft, override.path, override.value, override.origin)
+
+
+def _block_around(draft: Draft, override: Override) -> dict[str, Any] | None:
+    """The block that a word reaches into, made where it is missing; None where the YAML has something else there, which is a mistake."""
+    block = draft.values
+    for depth, part in enumerate(override.path[:-1], start=1):
+        inside = block.get(part)
+        if isinstance(inside, dict):
             block = inside
-        block[override.path[-1]] = override.value
-        draft.unreadable = {path for path in draft.unreadable if path[: len(override.path)] != override.path}
-        for path in [path for path in draft.origins if path[: len(override.path)] == override.path]:
-            del draft.origins[path]
-        draft.origins[override.path] = override.origin
-        _place_inner_keys(draft, override.path, override.value, override.origin)
+        elif inside is not None and part in blocks_of(draft.schema):
+            return None
+        else:
+            block[part] = block = {}
+            _forget(draft, override.path[:depth])
+            draft.origins[override.path[:depth]] = override.origin
+    return block
+
+
+def _forget(draft: Draft, path: KeyPath) -> None:
+    draft.unreadable = {other for other in draft.unreadable if other[: len(path)] != path}
+    draft.origins = {other: origin for other, origin in draft.origins.items() if other[: len(path)] != path}
 
 
 def _place_inner_keys(draft: Draft, path: KeyPath, value: Any, origin: Origin) -> None:
@@ -68,14 +85,14 @@ def _parse(word: str, origin: Origin) -> Override | Problem:
         name = key.lstrip("-").replace("-", "_")
         return Problem(origin, f"not a flag of this program (--config, --check, --help); settings are words: {name}={text or 'VALUE'}")
     if not equals or not all(path):
-        return Problem(origin, "not of the form key=value")
+        return Problem(origin, "not of the form key=value" + ("; a YAML file follows --config" if key.endswith((".yaml", ".yml")) else ""))
     try:
         source = read_text(text)
     except yaml.YAMLError as error:
         return Problem(origin, f"the value is {syntax_problem(error, text)[1]}")
     if source.problems:
         return Problem(origin, source.problems[0][1])
-    return Override(path, source.value, origin)
+    return Override(path, source.value, word, origin)
 
 
 def _collide(one: KeyPath, other: KeyPath) -> bool:

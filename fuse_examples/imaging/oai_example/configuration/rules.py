@@ -4,14 +4,36 @@ A rule is a generator of problems. Asking the draft for a value that is itself a
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from fuse_examples.imaging.oai_example.configuration.draft import Draft
 from fuse_examples.imaging.oai_example.configuration.fold_names import fold_name
 from fuse_examples.imaging.oai_example.configuration.origin import Problem
-from fuse_examples.imaging.oai_example.configuration.wording import listed
+from fuse_examples.imaging.oai_example.configuration.settings import settings_of
+from fuse_examples.imaging.oai_example.configuration.wording import did_you_mean, listed
 
 Rule = Callable[[Draft], Iterator[Problem]]
 WEIGHT_KEYS = ("suprem_weights", "dino_weights", "resume_training_from", "test_ckpt")
+
+
+def files_exist(draft: Draft) -> Iterator[Problem]:
+    """Every file that is to be read is there."""
+    for key, setting in settings_of(draft.schema).items():
+        if not setting.is_input_file or key in draft.misshapen or draft[key] is None:
+            continue
+        path = Path(draft[key]).expanduser()
+        if not path.is_file():
+            yield draft.problem(f"{key}: {_what_is_missing(path)}", key)
+
+
+def _what_is_missing(path: Path) -> str:
+    if path.is_dir():
+        return f"must be a file, found the folder '{path}'"
+    where = "" if path.is_absolute() else f"; paths are relative to the working directory, {Path.cwd()}"
+    near = "" if path.parent == Path() else f"{path.parent}/"
+    if not path.parent.is_dir():
+        return f"no such file: '{path}', nor a folder '{path.parent}'{where}"
+    return f"no such file: '{path}'{where}{did_you_mean(path.name, [other.name for other in path.parent.iterdir()], near)}"
 
 
 def one_source_of_weights(draft: Draft) -> Iterator[Problem]:

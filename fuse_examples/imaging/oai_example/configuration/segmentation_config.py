@@ -6,7 +6,7 @@ from annotated_types import Ge
 from pydantic import Strict
 
 from fuse_examples.imaging.oai_example.configuration import rules, segmentation_rules
-from fuse_examples.imaging.oai_example.configuration.blocks import AugmentationSettings
+from fuse_examples.imaging.oai_example.configuration.blocks import VolumeAugmentation
 from fuse_examples.imaging.oai_example.configuration.kinds import (
     Count,
     Flag,
@@ -21,7 +21,7 @@ from fuse_examples.imaging.oai_example.configuration.settings import REQUIRED, a
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 
 
-class SegmentationAugmentation(AugmentationSettings):
+class SegmentationAugmentation(VolumeAugmentation):
     """Random changes of a training volume and its mask."""
 
     flip_label_pairs: NamePairs | None = inner(

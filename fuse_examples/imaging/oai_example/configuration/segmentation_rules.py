@@ -1,19 +1,11 @@
 """Rules over several keys of segmentation."""
 
-import re
 from collections.abc import Iterator
 
 from fuse_examples.imaging.oai_example.configuration.draft import Draft
 from fuse_examples.imaging.oai_example.configuration.origin import Problem
+from fuse_examples.imaging.oai_example.configuration.sides import STRUCTURE_WORDS, names_a_side
 from fuse_examples.imaging.oai_example.configuration.wording import did_you_mean, listed, shown
-
-SIDES = frozenset({"l", "r", "left", "right", "lh", "rh"})
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-
-
-def names_a_side(name: str, sides: frozenset[str] = SIDES) -> bool:
-    """Whether left or right stands in a name as a word of its own: "left_kidney", "kidney-R", "LeftFemur"; not "lateral", "liver"."""
-    return any(word.lower() in sides for word in _WORD.findall(name))
 
 
 def default_names(num_classes: int) -> tuple[str, ...]:
@@ -55,7 +47,7 @@ def flips_know_the_sides(draft: Draft) -> Iterator[Problem]:
             yield draft.problem(f"{key} names '{name}', which is not among the structures{did_you_mean(name, names)}", key)
         elif paired.count(name) > 1:
             yield draft.problem(f"{key} names '{name}' more than once; a structure changes places with one other", key)
-    sided = [name for name in names if names_a_side(name) and name not in paired]
+    sided = [name for name in names if names_a_side(name, STRUCTURE_WORDS) and name not in paired]
     if sided and "left_right" in draft["augmentation.flip_axes"]:
         yield draft.problem(
             f"augmentation.flip_axes has left_right, but the name of {listed(sided)} says a side; give {key} the names that change places, "

@@ -68,6 +68,11 @@ class Setting:
     null_means: Any
     annotation: Any
 
+    @property
+    def is_input_file(self) -> bool:
+        """Whether the value names a file that is read."""
+        return self.expected in ("a file", "a file or null")
+
 
 @cache
 def settings_of(schema: type[BaseModel]) -> Mapping[str, Setting]:

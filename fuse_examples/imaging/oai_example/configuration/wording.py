@@ -38,8 +38,6 @@ def shown(value: object) -> str:
     """A value as a person would write it in YAML, cut where it is long."""
     if value is None:
         return "nothing (null)"
-    if isinstance(value, Mapping):
-        return "a block of keys" if value else "an empty block"
     text = _flow(value)
     return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 4] + " ..."
 
@@ -65,11 +63,11 @@ def _flow(value: object) -> str:
     return repr(value) if isinstance(value, str) else str(value)
 
 
-def did_you_mean(name: object, names: Iterable[str]) -> str:
-    """A closing remark naming the nearest of `names`, or nothing where none is near."""
+def did_you_mean(name: object, names: Iterable[str], prefix: str = "") -> str:
+    """A closing remark naming the nearest of `names`, with `prefix` before it, or nothing where none is near."""
     by_lower = {known.lower(): known for known in names}
     near = get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=0.6)
-    return f"; did you mean '{by_lower[near[0]]}'?" if near else ""
+    return f"; did you mean '{prefix}{by_lower[near[0]]}'?" if near else ""
 
 
 def choice(names: Iterable[str], *more: str) -> str:

@@ -3,7 +3,7 @@
 Names and shapes of its state dict are those of the published files, so their weights load by name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,13 @@ class UNet3D(Backbone):
         x = self.up_tr128(x, skip128)
         decoded: Tensor = self.up_tr64(x, skip64)
         return decoded
+
+    def adopt(self, choices: Mapping[str, Option]) -> tuple[str, ...]:
+        """Keep its own statistics, which a configuration chose, and say where the weights were trained with others."""
+        trained, own = choices.get("norm_statistics", self.options["norm_statistics"]), self.options["norm_statistics"]
+        if trained == own:
+            return ()
+        return (f"The weights were trained with norm_statistics: {trained}; this network normalises with {own}.",)
 
 
 class _Convolution(nn.Module):

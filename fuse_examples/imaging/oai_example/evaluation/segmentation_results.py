@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fuse_examples.imaging.oai_example.evaluation.bootstrap import Bootstrap, estimate_mean
+from fuse_examples.imaging.oai_example.evaluation.bootstrap import estimate_mean
+from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.whole_files import write_json, write_table
 from fuse_examples.imaging.oai_example.geometry.volume import Grid
 from fuse_examples.imaging.oai_example.objectives.overlap import dice_per_class, joint_histogram

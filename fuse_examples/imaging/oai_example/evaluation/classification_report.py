@@ -67,13 +67,11 @@ def _target_section(folder: Path, target: Target, known: Known, entry: Mapping[s
     metrics = {readable: entry[name] for name, readable in READABLE.items()}
     rows = [_row(readable, value) for readable, value in metrics.items()]
     header = ["metric", "value", f"{level_text(entry)} interval", "cases", "patients"]
-    blocks: list[Block] = [Paragraph(_meaning(target, entry)), Table(header, rows)]
+    blocks: list[Block] = [Paragraph(_meaning(target, entry)), Table(header, rows), _class_table(target, entry)]
     if "per_class" in entry:
-        each = {f"{name}: {READABLE[what]}": value for name, values in entry["per_class"].items() for what, value in values.items()}
-        blocks.append(Table(["class against the rest", *header[1:]], [_row(readable, value) for readable, value in each.items()]))
-        metrics |= each
+        each = [(f"{name} ({READABLE[what]})", value) for name, values in entry["per_class"].items() for what, value in values.items()]
+        metrics |= dict(each)
     blocks += [Paragraph(text, "note") for text in notes_of(metrics)]
-    blocks.append(Table(["class", "cases", "patients"], _class_rows(target, entry)))
     return Section(target.name, [*blocks, *_pictures(folder, target, known, entry), Paragraph(_rules(entry), "note")])
 
 
@@ -81,8 +79,19 @@ def _row(name: str, entry: Mapping[str, Any]) -> list[str]:
     return [name, three_digits(entry["value"]), interval_text(entry), str(entry["n_cases"]), str(entry["n_patients"])]
 
 
-def _class_rows(target: Target, entry: Mapping[str, Any]) -> list[list[str]]:
-    return [[name, str(entry["cases_per_class"][name]), str(entry["patients_per_class"][name])] for name in target.classes]
+def _class_table(target: Target, entry: Mapping[str, Any]) -> Table:
+    """Count each class; with more than two, add its own metrics with their intervals."""
+    own = entry.get("per_class", {})
+    columns = [READABLE[what] for what in own[target.classes[0]]] if own else []
+    rows = []
+    for name in target.classes:
+        counts = [str(entry["cases_per_class"][name]), str(entry["patients_per_class"][name])]
+        rows.append([name, *counts, *(_value_and_interval(value) for value in own.get(name, {}).values())])
+    return Table(["class against the rest" if own else "class", "cases", "patients", *columns], rows)
+
+
+def _value_and_interval(entry: Mapping[str, Any]) -> str:
+    return three_digits(entry["value"]) + ("" if entry["low"] is None else f" ({interval_text(entry)})")
 
 
 def _meaning(target: Target, entry: Mapping[str, Any]) -> str:
@@ -112,7 +121,7 @@ def _pictures(folder: Path, target: Target, known: Known, entry: Mapping[str, An
         figure = confusion_plot(np.array(entry["confusion"]), target.classes)
         png = save_png(figure, folder / f"confusion_{_file_part(target)}.png")
         alt = f"Confusion matrix of {target.name}: {entry['confusion']}"
-        width = 260 + 90 * len(target.classes)
+        width = 240 + 80 * len(target.classes)
         pictures.append(Picture(png, alt, "Confusion matrix: cases, and their share of the true class.", width))
     return [Row(pictures)] if pictures else []
 

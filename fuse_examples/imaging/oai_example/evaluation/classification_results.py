@@ -15,7 +15,7 @@ from fuse_examples.imaging.oai_example.evaluation.whole_files import write_json,
 
 RULES = {
     "auc": "area under the ROC curve of the positive class; with more classes the mean of each class against the rest",
-    "average_precision": "precision over gains in recall, of the positive class; with more classes the mean of all against the rest",
+    "average_precision": "precision weighted by gain in recall, of the positive class; with more classes the mean of each against the rest",
     "balanced_accuracy": "mean recall of the classes that occur",
     "f1": "2 TP / (2 TP + FP + FN) of the positive class; with more classes the mean of those that occur",
     "accuracy": "share of cases whose class was predicted",

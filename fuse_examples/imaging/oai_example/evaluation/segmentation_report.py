@@ -81,7 +81,7 @@ def _table(metrics: Mapping[str, Any]) -> Table:
         ]
         for name, entry in metrics["dice"].items()
     ]
-    return Table(["structure", "Dice", f"{level_text(metrics)} interval", "cases", "patients", "absent"], rows)
+    return Table(["structure", "Dice", f"{level_text(metrics)} interval", "cases", "patients", "absent in both"], rows)
 
 
 def _notes(metrics: Mapping[str, Any]) -> list[Paragraph]:

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from fuse_examples.imaging.oai_example.evaluation import bootstrap
-from fuse_examples.imaging.oai_example.evaluation.bootstrap import Bootstrap, estimate, estimate_mean, mean_of, paired_difference
+from fuse_examples.imaging.oai_example.evaluation import bootstrap, resampling
+from fuse_examples.imaging.oai_example.evaluation.bootstrap import estimate, estimate_mean, mean_of, paired_difference
+from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 
 
 def cohort(n_patients: int, seed: int = 0, spread: float = 0.1) -> tuple[np.ndarray, list[str]]:
@@ -24,8 +25,8 @@ def slow_resamples(patients: list[str], strata: dict[str, str] | None, settings:
     for patient in sorted(set(patients)):
         groups.setdefault(strata[patient] if strata else "", []).append(patient)
     out: list[list[int]] = []
-    for start in range(0, settings.n_resamples, bootstrap.RESAMPLES_AT_ONCE):
-        size = min(bootstrap.RESAMPLES_AT_ONCE, settings.n_resamples - start)
+    for start in range(0, settings.n_resamples, resampling.RESAMPLES_AT_ONCE):
+        size = min(resampling.RESAMPLES_AT_ONCE, settings.n_resamples - start)
         block: list[list[int]] = [[] for _ in range(size)]
         for _, members in sorted(groups.items()):
             for resample, draws in zip(block, generator.integers(len(members), size=(size, len(members))), strict=True):
@@ -63,7 +64,7 @@ def test_the_level_and_the_seed_matter_and_nothing_else_does() -> None:
 
 def test_every_resample_draws_whole_patients() -> None:
     _, patients = cohort(12)
-    weights = np.concatenate(list(bootstrap.resample_weights(patients, None, Bootstrap(250))))
+    weights = np.concatenate(list(resampling.resample_weights(patients, None, Bootstrap(250))))
     assert weights.shape == (250, len(patients))
     for name in set(patients):
         columns = weights[:, [index for index, patient in enumerate(patients) if patient == name]]
@@ -76,18 +77,18 @@ def test_every_resample_draws_whole_patients() -> None:
 def test_strata_keep_the_number_of_rare_patients() -> None:
     patients = [f"p{index}" for index in range(40)] + ["p0", "p1"]
     classes = ["rare"] * 12 + ["common"] * 28 + ["common", "common"]  # p0 and p1 have one knee of each kind
-    strata = bootstrap.strata_of(patients, classes)
+    strata = resampling.strata_of(patients, classes)
     assert strata is not None
     assert {name for name, stratum in strata.items() if stratum == "rare"} == {f"p{index}" for index in range(12)}
-    weights = np.concatenate(list(bootstrap.resample_weights(patients, strata, Bootstrap(120))))
+    weights = np.concatenate(list(resampling.resample_weights(patients, strata, Bootstrap(120))))
     assert (weights[:, :12].sum(axis=1) == 12).all()
     assert (weights[:, 12:40].sum(axis=1) == 28).all()
     settings = Bootstrap(n_resamples=120)
     slow = slow_resamples(patients, strata, settings)
     assert all(np.array_equal(np.bincount(cases, minlength=42), row) for cases, row in zip(slow, weights, strict=True))
-    assert bootstrap.strata_of([f"p{index}" for index in range(60)], ["a", "b"] * 30) is None
-    assert bootstrap.strata_of(patients, ["one"] * 42) is None
-    assert bootstrap.strata_of(patients, None) is None
+    assert resampling.strata_of([f"p{index}" for index in range(60)], ["a", "b"] * 30) is None
+    assert resampling.strata_of(patients, ["one"] * 42) is None
+    assert resampling.strata_of(patients, None) is None
 
 
 def test_ten_patients_are_needed_and_it_says_so() -> None:

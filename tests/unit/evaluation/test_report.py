@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fuse_examples.imaging.oai_example.evaluation.bootstrap import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.report import Facts, Folded, Paragraph, Picture, Report, Row, Section, Table
+from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.run_facts import RunFacts
 from fuse_examples.imaging.oai_example.evaluation.segmentation_report import write_segmentation_report
 from fuse_examples.imaging.oai_example.evaluation.segmentation_results import CasePrediction, choose_examples, write_segmentation_results

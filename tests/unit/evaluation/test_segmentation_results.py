@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fuse_examples.imaging.oai_example.evaluation.bootstrap import Bootstrap, estimate_mean
+from fuse_examples.imaging.oai_example.evaluation.bootstrap import estimate_mean
+from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.segmentation_results import (
     CasePrediction,
     choose_examples,

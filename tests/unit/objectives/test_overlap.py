@@ -49,7 +49,7 @@ def test_labels_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"prediction has the label 3; with 3 classes labels are 0 to 2"):
         joint_histogram(good, np.array([[0, 1], [3, 0]]), 3)
     with pytest.raises(ValueError, match=r"truth has the label -1"):
-        joint_histogram(np.array([[0, 1], [-1, 5]]), good, 3)
+        joint_histogram(np.array([[0, 1], [-1, 2]]), good, 3)
     with pytest.raises(ValueError, match=r"truth has shape \(2, 2\), prediction \(4,\); both must lie on one grid"):
         joint_histogram(good, good.ravel(), 3)
     with pytest.raises(ValueError, match=r"truth is of type float32; labels are integers"):

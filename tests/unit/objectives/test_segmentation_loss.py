@@ -41,13 +41,14 @@ def example(classes: int = 4, batch: int = 3, seed: int = 0) -> tuple[torch.Tens
 @pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("batch", [False, True])
 @pytest.mark.parametrize("absent", [False, True])
-def test_equals_the_formula_in_float64(background: bool, batch: bool, absent: bool) -> None:
+@pytest.mark.parametrize("smooth", [1e-5, 3.0])
+def test_equals_the_formula_in_float64(background: bool, batch: bool, absent: bool, smooth: float) -> None:
     logits, labels = example()
     if absent:
         labels[labels == 3] = 0
         labels[1][labels[1] == 2] = 1
-    loss = DiceCELoss(4, background, batch_dice=batch, dice_weight=0.7, cross_entropy_weight=1.3)
-    expected = reference(logits, labels, background=background, batch=batch, weights=(0.7, 1.3))
+    loss = DiceCELoss(4, background, batch_dice=batch, dice_weight=0.7, cross_entropy_weight=1.3, smooth=smooth)
+    expected = reference(logits, labels, background=background, batch=batch, weights=(0.7, 1.3), smooth=smooth)
     assert float(loss(logits, labels)) == pytest.approx(expected, rel=1e-6)
 
 

@@ -1,9 +1,10 @@
 """Plots of the report, as matplotlib figures that know no global state.
 
-Colours are Okabe & Ito's, which people with every kind of colour vision can tell apart; no plot tells by colour alone.
+Colours follow Okabe & Ito (2008), made for every kind of colour vision; no plot tells by colour alone.
 """
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,8 @@ def precision_recall_plot(curves: Mapping[str, tuple[NDArray[Any], NDArray[Any]]
     axes = _plain_axes(figure)
     for index, (name, (x, y)) in enumerate(curves.items()):
         colour = PALETTE[index % len(PALETTE)]
-        axes.step(x, y, where="post", color=colour, linewidth=2, linestyle=_line_style(index), label=name)
+        # Up to each recall the precision of its own threshold holds: the area under the steps is the average precision.
+        axes.step(x, y, where="pre", color=colour, linewidth=2, linestyle=_line_style(index), label=name)
         axes.axhline(prevalence[name], color=colour, linewidth=1, linestyle=":")
     axes.set(xlabel="recall (sensitivity)", ylabel="precision (positive predictive value)", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.set_aspect("equal")
@@ -108,11 +110,8 @@ def confusion_plot(counts: NDArray[Any], classes: Sequence[str]) -> Figure:
     for (row, column), share in np.ndenumerate(shares):
         colour = "white" if share > 0.55 else INK
         axes.text(column, row, f"{int(counts[row, column])}\n{share:.0%}", ha="center", va="center", color=colour, fontsize=11)
-    labels = [_shortened(name) for name in classes]
-    axes.set_xticks(
-        range(len(classes)), labels, rotation=25 if max(map(len, labels)) > 8 else 0, ha="right" if max(map(len, labels)) > 8 else "center"
-    )
-    axes.set_yticks(range(len(classes)), labels)
+    axes.set_xticks(range(len(classes)), [_wrapped(name, 14) for name in classes])
+    axes.set_yticks(range(len(classes)), [_wrapped(name, 22) for name in classes])
     axes.tick_params(length=0)
     axes.set(xlabel="predicted", ylabel="truth")
     return figure
@@ -160,6 +159,10 @@ def _line_style(index: int) -> str:
 
 def _readable(name: str) -> str:
     return _shortened(name.replace("_", " "))
+
+
+def _wrapped(name: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(_shortened(name, 3 * width), width)) or name
 
 
 def _shortened(name: str, length: int = 32) -> str:

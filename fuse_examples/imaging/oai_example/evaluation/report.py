@@ -178,7 +178,7 @@ caption { text-align: left; color: var(--faint); font-size: .93rem; padding-bott
 th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 thead th { border-bottom: 2px solid var(--faint); white-space: nowrap; }
 tbody th { font-weight: 500; }
-table.numbers td, table.numbers thead th:not(:first-child) { text-align: right; font-variant-numeric: tabular-nums; }
+table.numbers td, table.numbers thead th:not(:first-child) { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 figure { margin: .9rem 0; }
 img { width: 100%; height: auto; display: block; border-radius: 6px; }
 figcaption { color: var(--faint); font-size: .93rem; margin-top: .35rem; }
@@ -193,6 +193,8 @@ pre { overflow-x: auto; font: .85rem/1.45 ui-monospace, "Liberation Mono", "Deja
   main { max-width: none; padding: 0; }
   section { border: 0; padding: 0; border-radius: 0; }
   figure, tr { break-inside: avoid; }
+  img { width: auto; max-width: 100%; max-height: 105mm; }
+  .row > figure { flex: 0 1 47%; }
   h2 { break-after: avoid; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   details::details-content { content-visibility: visible; block-size: auto; }

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from fuse_examples.imaging.oai_example.evaluation.report import Block, Facts, Folded, Paragraph, Section, Table
+from fuse_examples.imaging.oai_example.evaluation.figures import learning_curves, png_bytes
+from fuse_examples.imaging.oai_example.evaluation.report import Block, Facts, Folded, Paragraph, Picture, Section, Table
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class RunFacts:
         versions: name -> version of what was used, device and commit included.
         configuration: the resolved configuration as YAML text.
         notes: lines a reader must know, for example an overridden check.
+        curves: learning curves: axis label -> legend text -> (epochs, values).
     """
 
     experiment: str
@@ -30,6 +32,19 @@ class RunFacts:
     versions: Mapping[str, str] = field(default_factory=dict)
     configuration: str = ""
     notes: Sequence[str] = ()
+    curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]] = field(default_factory=dict)
+
+
+class CaseRow(Protocol):
+    """A scored case, of whichever task."""
+
+    @property
+    def patient(self) -> str:
+        """The patient it belongs to."""
+
+    @property
+    def fold(self) -> str:
+        """Its fold in the CSV file."""
 
 
 def run_section(run: RunFacts) -> Section:
@@ -39,12 +54,24 @@ def run_section(run: RunFacts) -> Section:
     return Section("What was run", [facts, *(Paragraph(note, "note") for note in run.notes)])
 
 
-def data_section(metrics: Mapping[str, Any], run: RunFacts) -> Section:
-    """Count cases and patients, in all and per fold."""
-    rows = [[fold, str(entry["n_cases"]), str(entry["n_patients"])] for fold, entry in metrics["folds"].items()]
-    if len(rows) > 1:
-        rows.append(["all", str(metrics["n_cases"]), str(metrics["n_patients"])])
+def data_section(cases: Sequence[CaseRow]) -> Section:
+    """Count cases and patients, per fold and in all."""
+    folds = sorted({case.fold for case in cases})
+    members = {fold: [case for case in cases if case.fold == fold] for fold in folds}
+    if len(folds) > 1:
+        members["all"] = list(cases)
+    rows = [[fold, str(len(who)), str(len({case.patient for case in who}))] for fold, who in members.items()]
     return Section("Data", [Table(["test fold", "cases", "patients"], rows)])
+
+
+def curves_section(curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]) -> list[Section]:
+    """Draw learning curves: axis label -> legend text -> (epochs, values). Nothing, no section."""
+    pictures = [
+        Picture(png_bytes(learning_curves(lines, label)), f"{label} over epochs: {', '.join(lines)}", width=760)
+        for label, lines in curves.items()
+        if lines
+    ]
+    return [Section("Learning curves", pictures)] if pictures else []
 
 
 def configuration_section(run: RunFacts) -> Section:
@@ -65,6 +92,11 @@ def three_digits(value: float | None) -> str:
 def interval_text(entry: Mapping[str, Any]) -> str:
     """Return the interval of a metrics.json entry as "low to high", a dash where there is none."""
     return "–" if entry["low"] is None else f"{entry['low']:.3f} to {entry['high']:.3f}"
+
+
+def level_text(metrics: Mapping[str, Any]) -> str:
+    """Return the level of the intervals, such as "95 %"."""
+    return f"{100 * metrics['bootstrap']['level']:g} %"
 
 
 def notes_of(entries: Mapping[str, Mapping[str, Any]]) -> list[str]:

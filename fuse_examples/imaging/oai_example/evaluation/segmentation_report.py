@@ -9,8 +9,10 @@ from fuse_examples.imaging.oai_example.evaluation.report import Block, Paragraph
 from fuse_examples.imaging.oai_example.evaluation.run_facts import (
     RunFacts,
     configuration_section,
+    curves_section,
     data_section,
     interval_text,
+    level_text,
     notes_of,
     run_section,
     three_digits,
@@ -43,10 +45,11 @@ def write_segmentation_report(
     sections = [
         _headline(metrics),
         run_section(run),
-        data_section(metrics, run),
+        data_section(cases),
         Section("Dice per structure", [_table(metrics), *_notes(metrics), plot]),
         *_examples(cases, overlays),
         _lowest(cases),
+        *curves_section(run.curves),
         configuration_section(run),
     ]
     path = folder / "report.html"
@@ -61,13 +64,12 @@ def _subtitle(metrics: Mapping[str, Any], run: RunFacts) -> str:
 
 def _headline(metrics: Mapping[str, Any]) -> Section:
     entry = metrics["dice"][MEAN]
-    interval = f" (95 % confidence interval {interval_text(entry)})" if entry["low"] is not None else ""
+    interval = f" ({level_text(metrics)} confidence interval {interval_text(entry)})" if entry["low"] is not None else ""
     blocks: list[Block] = [Paragraph(f"Mean Dice {three_digits(entry['value'])}{interval}", "headline")]
     return Section("Result", blocks)
 
 
 def _table(metrics: Mapping[str, Any]) -> Table:
-    level = f"{metrics['bootstrap']['level']:.0%}".replace("%", " %")
     rows = [
         [
             "mean" if name == MEAN else name,
@@ -79,7 +81,7 @@ def _table(metrics: Mapping[str, Any]) -> Table:
         ]
         for name, entry in metrics["dice"].items()
     ]
-    return Table(["structure", "Dice", f"{level} interval", "cases", "patients", "absent"], rows)
+    return Table(["structure", "Dice", f"{level_text(metrics)} interval", "cases", "patients", "absent in both"], rows)
 
 
 def _notes(metrics: Mapping[str, Any]) -> list[Paragraph]:

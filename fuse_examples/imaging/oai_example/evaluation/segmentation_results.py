@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fuse_examples.imaging.oai_example.evaluation.bootstrap import Bootstrap, estimate_mean
+from fuse_examples.imaging.oai_example.evaluation.bootstrap import estimate_mean
+from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.whole_files import write_json, write_table
 from fuse_examples.imaging.oai_example.geometry.volume import Grid
 from fuse_examples.imaging.oai_example.objectives.overlap import dice_per_class, joint_histogram
@@ -16,7 +17,7 @@ from fuse_examples.imaging.oai_example.objectives.overlap import dice_per_class,
 MEAN = "mean"  # the entry beside the structures
 RULES = {
     "dice": "2 |T ∩ P| / (|T| + |P|) on the input's own grid",
-    "absent structure": "absent in truth and prediction: no score, the case is left out and counted in n_absent; absent in one: 0",
+    "absent structure": "absent in truth and prediction: no score, the case is left out and counted as absent; absent in one: 0",
     "mean": "mean over cases of each case's mean over its structures that have a score",
     "interval": "percentile bootstrap over patients: a patient's cases are drawn together",
 }

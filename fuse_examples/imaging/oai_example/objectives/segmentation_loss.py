@@ -13,7 +13,8 @@ class DiceCELoss(nn.Module):
     noise would steer the training. For the same reason a class that no voxel of the sums has is left out of the mean: cross-entropy
     alone teaches that it is absent. Where every class is present the value is that of `monai.losses.DiceCELoss` with `batch=True`.
 
-    Everything is computed in float32, also under autocast: sums over millions of voxels do not fit bfloat16.
+    Everything is computed in float32, whatever the logits are: sums over millions of voxels do not fit bfloat16. No operation here is
+    one that autocast would bring down again.
 
     Args:
         num_classes: K, background included; two at least.
@@ -61,11 +62,10 @@ class DiceCELoss(nn.Module):
                 f"logits of shape {tuple(logits.shape)} and labels of shape {tuple(labels.shape)}; "
                 f"expected (B, {self.num_classes}, D, H, W) and (B, D, H, W)"
             )
-        with torch.autocast(logits.device.type, enabled=False):
-            labels = labels.long()
-            log_probabilities = F.log_softmax(logits.float(), dim=1)
-            cross_entropy = F.nll_loss(log_probabilities, labels)
-            return self._dice_loss(log_probabilities.exp(), labels), cross_entropy
+        labels = labels.long()
+        log_probabilities = F.log_softmax(logits.float(), dim=1)
+        cross_entropy = F.nll_loss(log_probabilities, labels)
+        return self._dice_loss(log_probabilities.exp(), labels), cross_entropy
 
     def _dice_loss(self, probabilities: Tensor, labels: Tensor) -> Tensor:
         # One boolean mask per class instead of a float one-hot array of K channels; unbind, and not an index per class, because the

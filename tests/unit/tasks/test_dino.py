@@ -1,10 +1,6 @@
 """The DINO task under a real trainer: what moves when, and by how much."""
 
-import copy
 import math
-from collections.abc import Iterator
-from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
 from fuse_examples.imaging.oai_example.tasks.dino import DINOTask
-from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe, parameter_groups
+from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe
 
 N_PROTOTYPES = 16
 RECIPE = DINORecipe(
@@ -38,7 +34,12 @@ class TinyBackbone(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv3d(1, 4, 3, stride=2, padding=1), nn.BatchNorm3d(4), nn.ReLU(), nn.Conv3d(4, 8, 3, padding=1), nn.BatchNorm3d(8), nn.ReLU()
+            nn.Conv3d(1, 4, 3, stride=2, padding=1),
+            nn.BatchNorm3d(4),
+            nn.ReLU(),
+            nn.Conv3d(4, 8, 3, padding=1),
+            nn.BatchNorm3d(8),
+            nn.ReLU(),
         )
         self.batches: list[tuple[int, ...]] = []
 

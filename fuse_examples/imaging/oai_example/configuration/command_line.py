@@ -52,7 +52,9 @@ def run_entry(main: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:
         code = getattr(error, "exit_code", None)
         if not isinstance(code, int):
             traceback.print_exc()

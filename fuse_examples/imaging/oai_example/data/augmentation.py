@@ -20,7 +20,7 @@ _AXIS_OF_FLIP = {"left_right": "RL", "posterior_anterior": "AP", "inferior_super
 
 @dataclass(frozen=True)
 class SpatialDraw:
-    """One random pose: a (3, 3) rotation in millimetres, a scale, and the axes that are mirrored."""
+    """One random pose: a (3, 3) rotation in millimetres, a scale (above 1 the view covers more), and the axes that are mirrored."""
 
     rotation: NDArray[np.float64]
     scale: float
@@ -44,16 +44,19 @@ def generator(seed: int, epoch: int, row: int, view: int = 0) -> np.random.Gener
     return np.random.default_rng((seed, epoch, row, view))
 
 
-def draw_pose(rng: np.random.Generator, settings: AugmentationSettings, orientation: str) -> SpatialDraw:
-    """Rotation and scale with the settings' probability each; a flip of each allowed axis with probability one half.
+def draw_pose(
+    rng: np.random.Generator, settings: AugmentationSettings, orientation: str, magnification: tuple[float, float] = (1.0, 1.0)
+) -> SpatialDraw:
+    """Rotation and magnification with the settings' probability each; a flip of each allowed axis with probability one half.
 
     Args:
         rng: the view's generator.
-        settings: rotation in degrees (each angle uniform in plus-minus), range of the scale, allowed flips.
+        settings: rotation in degrees (each angle uniform in plus-minus) and allowed flips.
         orientation: axis codes of the arrays, to find the axis of a named flip.
+        magnification: smallest and largest; drawn so that a structure is as often twice as large as half as large.
     """
-    angles = np.deg2rad(rng.uniform(-settings.rotation_degrees, settings.rotation_degrees, 3))
-    scale = float(rng.uniform(*settings.scale_range))
+    angles = np.deg2rad(rng.uniform(-settings.rotation_degrees, settings.rotation_degrees, 3)).tolist()
+    scale = float(np.exp(-rng.uniform(*np.log(magnification))))
     rotate, rescale = rng.random(2) < settings.probability
     mirrored = rng.random(3) < 0.5
     allowed = flippable_axes(settings.flip_axes, orientation)

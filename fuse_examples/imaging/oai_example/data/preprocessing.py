@@ -24,7 +24,7 @@ class Preprocessing:
 
     orientation: str
     method: Method
-    percentiles: tuple[float, float]
+    percentiles: tuple[float, float] | None
     window: tuple[float, float] | None
     resize_to: Shape | None
     patch_size: Shape | None = None
@@ -62,4 +62,5 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
         """The inverse of `as_dict`."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**plain)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fuse_examples.imaging.oai_example.configuration.blocks import AugmentationSettings
+from fuse_examples.imaging.oai_example.configuration.blocks import VolumeAugmentation
 from fuse_examples.imaging.oai_example.data.augmentation import (
     SpatialDraw,
     apply_intensity,
@@ -44,7 +44,7 @@ class SegmentationTrainingViews(Dataset[dict[str, Tensor]]):
         self,
         volumes: Sequence[CaseVolumes],
         preprocessing: Preprocessing,
-        augmentation: AugmentationSettings,
+        augmentation: VolumeAugmentation,
         label_pairs: Sequence[tuple[int, int]],
         patches_per_case: int,
         seed: int,
@@ -65,7 +65,7 @@ class SegmentationTrainingViews(Dataset[dict[str, Tensor]]):
         volumes = self.volumes[row % len(self.volumes)]
         image, mask = volumes.image(), volumes.mask()
         orientation = self.preprocessing.orientation
-        pose = draw_pose(rng, self.augmentation, orientation)
+        pose = draw_pose(rng, self.augmentation, orientation, self.augmentation.scale_range)
         matrix = self._map(rng, image, mask, pose)
         size = self.preprocessing.network_size
         normalise = self.preprocessing.normalisation(image.statistics)

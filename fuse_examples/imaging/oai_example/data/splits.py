@@ -27,10 +27,18 @@ def split_cases(
     val_folds: Sequence[object],
     test_folds: Sequence[object],
     *,
+    used: Sequence[str] = ("train_folds", "val_folds", "test_folds"),
     allow_patient_overlap: bool = False,
     csv_path: Path,
 ) -> Splits:
-    """Sort `cases` into the splits. Pass an empty list for a split that the run does not use.
+    """Sort `cases` into the splits.
+
+    Args:
+        cases: all rows of the table.
+        train_folds, val_folds, test_folds: values of the column `fold`.
+        used: the lists that the run uses. The others may name folds that the table lacks, but a patient must not stand in them as well.
+        allow_patient_overlap: whether a patient, or a fold, may stand in more than one split.
+        csv_path: for messages.
 
     Raises:
         DataError: a fold that no row has or that two lists name; a patient in more than one split unless `allow_patient_overlap`.
@@ -39,12 +47,8 @@ def split_cases(
         key: tuple(dict.fromkeys(fold_name(fold) for fold in names))
         for key, names in (("train_folds", train_folds), ("val_folds", val_folds), ("test_folds", test_folds))
     }
-    _check_folds(folds, Counter(case.fold for case in cases), csv_path)
-    split_of = {fold: key for key, names in folds.items() for fold in names}
-    members: dict[str, list[Case]] = {key: [] for key in folds}
-    for case in cases:
-        if case.fold in split_of:
-            members[split_of[case.fold]].append(case)
+    _check_folds({key: names for key, names in folds.items() if key in used}, Counter(case.fold for case in cases), csv_path)
+    members = {key: [case for case in cases if case.fold in names] for key, names in folds.items()}
     if not allow_patient_overlap:
         _check_patients(members, csv_path)
     return Splits(*(tuple(members[key]) for key in ("train_folds", "val_folds", "test_folds")))

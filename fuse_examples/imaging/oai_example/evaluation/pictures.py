@@ -40,7 +40,13 @@ class SegmentationPictures(Callback):
             self._show(trainer, "train/view", image, None, mask, np.eye(4))
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: EvaluationCase, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: EvaluationCase,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Show the first case of the validation folds with truth and prediction, on the network's voxels."""
         if batch_idx == 0 and self._is_due(trainer) and isinstance(outputs, SegmentedCase):

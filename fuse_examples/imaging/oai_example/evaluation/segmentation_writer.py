@@ -62,7 +62,7 @@ def example_overlays(
     overlays = {}
     for role, case in choose_examples(cases).items():
         image, truth = volumes[case.name].image(), volumes[case.name].mask()
-        written = nibabel.load(folder / case.mask)
+        written: Any = nibabel.load(folder / case.mask)
         predicted = from_file_order(np.asarray(written.dataobj), written.affine).oriented(image.grid.orientation)
         title = f"{case.name}: mean Dice {case.mean():.3f}"
         figure = overlay_figure(np.asarray(image.array), np.asarray(truth.array), predicted.array, image.grid, structures, title)

@@ -76,7 +76,7 @@ def _index_range(matrix: Matrix, output_shape: Sequence[int]) -> tuple[NDArray[n
 
 
 def _as_batch(part: NDArray[Any] | Tensor) -> Tensor:
-    tensor = part if isinstance(part, Tensor) else torch.from_numpy(np.asarray(part, dtype=np.float32, order="C"))
+    tensor = part if isinstance(part, Tensor) else torch.from_numpy(np.array(part, dtype=np.float32, order="C"))
     tensor = tensor.to(torch.float32)
     return tensor[None] if tensor.ndim == 4 else tensor[None, None]
 

@@ -44,12 +44,13 @@ def open_cases(
     testing = config.test_ckpt is not None
     splits = split_cases(
         read_cases(config.csv_path, masks=masks, targets=targets),
-        () if testing else config.train_folds,
-        () if testing else config.val_folds,
-        config.test_folds if testing else (),
+        config.train_folds,
+        config.val_folds,
+        config.test_folds,
+        used=("test_folds",) if testing else ("train_folds", "val_folds"),
         allow_patient_overlap=config.allow_patient_overlap,
         csv_path=config.csv_path,
     )
-    evaluation = splits.test if testing else splits.val
-    headers = check_headers([*splits.train, *evaluation], csv_path=config.csv_path, mask_affine=mask_affine)
-    return OpenedCases(splits.train, evaluation, headers)
+    train, evaluation = ((), splits.test) if testing else (splits.train, splits.val)
+    headers = check_headers([*train, *evaluation], csv_path=config.csv_path, mask_affine=mask_affine)
+    return OpenedCases(train, evaluation, headers)

@@ -39,8 +39,6 @@ def resolved(config: Config, backbone: Backbone, **values: Any) -> Config:
         "width": backbone.options.get("width"),
         "norm_statistics": backbone.options.get("norm_statistics"),
         "orientation": config.orientation or meanings["orientation"].null_means,
-        "intensity": IntensitySettings(
-            method=method, percentiles=percentiles if method == "percentile" else None, window=intensity.window
-        ),
+        "intensity": IntensitySettings(method=method, percentiles=percentiles if method == "percentile" else None, window=intensity.window),
     }
     return config.model_copy(update={**update, **values})

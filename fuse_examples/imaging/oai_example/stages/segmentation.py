@@ -1,22 +1,21 @@
 """The segmentation stage: a frozen configuration in, a trained or tested segmenter's run folder out."""
 
 import logging
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
-from fuse_examples.imaging.oai_example.configuration.precedence import check_resume, from_checkpoint
+from fuse_examples.imaging.oai_example.configuration.precedence import SIZES, TAUGHT_WITH, check_resume, from_checkpoint
 from fuse_examples.imaging.oai_example.configuration.segmentation_config import SegmentationConfig
 from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes, prepare_cases
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.segmentation_views import EvaluationCases, SegmentationTrainingViews
 from fuse_examples.imaging.oai_example.data.store import VolumeStore
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
-from fuse_examples.imaging.oai_example.evaluation.bootstrap import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.pictures import SegmentationPictures
+from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.run_facts import RunFacts
 from fuse_examples.imaging.oai_example.evaluation.segmentation_report import write_segmentation_report
 from fuse_examples.imaging.oai_example.evaluation.segmentation_results import write_segmentation_results
@@ -36,6 +35,8 @@ from fuse_examples.imaging.oai_example.training.seeding import seed_run
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
 
 STAGE = "segmentation"
+CHECKPOINT_KEYS = (*TAUGHT_WITH, *SIZES, "num_classes", "structure_names")
+"""What a checkpoint decides in a test."""
 log = logging.getLogger(__name__)
 
 
@@ -102,18 +103,26 @@ def test(config: SegmentationConfig) -> None:
         _report(config, run, writer, volumes, notes, environment)
 
 
-def _report(config, run, writer, volumes, notes, environment):
+def _report(
+    config: SegmentationConfig,
+    run: Run,
+    writer: SegmentationWriter,
+    volumes: Sequence[CaseVolumes],
+    notes: Sequence[str],
+    environment: Mapping[str, Any],
+) -> None:
     metrics = write_segmentation_results(run.output, writer.cases, config.structures, Bootstrap(n_resamples=config.n_bootstrap))
     overlays = example_overlays(run.output, writer.cases, {v.case.name: v for v in volumes}, config.structures)
-    facts = RunFacts(config.experiment, environment["command"], str(config.test_ckpt), str(config.csv_path), config.test_folds, configuration=yaml.safe_dump(config.dump(), sort_keys=False))
+    facts = RunFacts(
+        config.experiment,
+        environment["command"],
+        str(config.test_ckpt),
+        str(config.csv_path),
+        config.test_folds,
+        configuration=yaml.safe_dump(config.dump(), sort_keys=False),
+    )
     write_segmentation_report(run.output, facts, writer.cases, metrics, overlays)
     print(metrics["dice"])
-
-
-CHECKPOINT_KEYS = (
-    "backbone", "width", "norm_statistics", "orientation", "intensity", "resize_to", "patch_size", "spacing", "num_classes", "structure_names",
-)  # fmt: skip
-"""What a checkpoint decides in a test."""
 
 
 def _resumed(config: SegmentationConfig) -> Mapping[str, Any] | None:

@@ -61,7 +61,7 @@ class SegmentationTask(pl.LightningModule):
         self.loss = loss
         self.structure_names = tuple(structure_names)
         self.recipe = recipe
-        self.structure_dice = nn.ModuleList(MeanMetric(nan_strategy="ignore") for _ in self.structure_names)
+        self.structure_dice = [MeanMetric(nan_strategy="ignore") for _ in self.structure_names]
         self.mean_dice = MeanMetric(nan_strategy="ignore")
 
     def forward(self, image: Tensor) -> Tensor:
@@ -70,11 +70,12 @@ class SegmentationTask(pl.LightningModule):
         return logits
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        """Loss of one batch of augmented views."""
         loss: Tensor = self.loss(self(batch["image"]), batch["mask"])
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
-    def validation_step(self, case: EvaluationCase, batch_index: int) -> SegmentedCase:
+    def validation_step(self, case: EvaluationCase, batch_index: int) -> SegmentedCase:  # type: ignore[override]  # any output is passed on
         """Dice on the input's own voxels, as in testing; the loss on the network's."""
         assert case.mask is not None  # the table of a segmentation run has a mask in each row
         prediction, logits = self._predict(case)

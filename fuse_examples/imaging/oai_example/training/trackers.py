@@ -1,10 +1,12 @@
 """Where curves go: TensorBoard's event files in the run's folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_only
-from pytorch_lightning.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 
 
 class RunTensorBoard(TensorBoardLogger):
@@ -28,7 +30,19 @@ class RunTensorBoard(TensorBoardLogger):
         """Put what was logged on the disk; Lightning's would write hparams.yaml besides."""
         self.experiment.flush()
 
+    @rank_zero_only
+    def log_picture(self, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
+        """Write a picture, (H, W, 3) in uint8."""
+        self.experiment.add_image(tag, pixels, step, dataformats="HWC")
+
     @property
     def log_dir(self) -> str:
         """The run's folder."""
         return str(self._root_dir)
+
+
+def log_picture(loggers: Sequence[Logger], tag: str, pixels: NDArray[np.uint8], step: int) -> None:
+    """Show a picture, (H, W, 3) in uint8, with every logger that takes pictures."""
+    for logger in loggers:
+        if isinstance(logger, RunTensorBoard):
+            logger.log_picture(tag, pixels, step)

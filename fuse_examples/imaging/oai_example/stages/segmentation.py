@@ -12,7 +12,6 @@ from fuse_examples.imaging.oai_example.configuration.segmentation_config import 
 from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes, prepare_cases
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.segmentation_views import EvaluationCases, SegmentationTrainingViews
-from fuse_examples.imaging.oai_example.data.store import VolumeStore
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
 from fuse_examples.imaging.oai_example.evaluation.pictures import SegmentationPictures
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
@@ -26,7 +25,7 @@ from fuse_examples.imaging.oai_example.objectives.segmentation_loss import DiceC
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, read_stage_checkpoint, saved_config
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
-from fuse_examples.imaging.oai_example.stages.resolution import backbone_name, backbone_options, resolved
+from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
 from fuse_examples.imaging.oai_example.tasks.segmentation import SegmentationRecipe, SegmentationTask
 from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
@@ -51,14 +50,14 @@ def train_or_test(config: SegmentationConfig, *, check: bool = False) -> None:
 
 def train(config: SegmentationConfig, interruption: Interruption) -> None:
     """Train a segmenter in its run folder."""
-    checkpoint = _resumed(config)
+    config, checkpoint = _resumed(config)
     run = Run.for_training(config.results_dir, config.experiment, resume=checkpoint is not None, overwrite=config.overwrite)
     seed_run(config.seed)
-    backbone = build_backbone(backbone_name(config), **backbone_options(config))
+    backbone = build_configured_backbone(config, with_decoder=True)
     check_size(backbone, config.resize_to or config.patch_size or (), "resize_to" if config.resize_to else "patch_size")
     cases = open_cases(config, masks=True, mask_affine=config.mask_affine)
     config = _resolved(config, backbone, cases)
-    preprocessing = _preprocessing(config)
+    preprocessing = preprocessing_of(config, config.resize_to, config.patch_size, config.spacing)
     with run.opened(config.dump()):
         train_volumes, val_volumes = (_volumes(config, cases, split) for split in ("train", "evaluation"))
         views = SegmentationTrainingViews(
@@ -125,36 +124,26 @@ def _report(
     print(metrics["dice"])
 
 
-def _resumed(config: SegmentationConfig) -> Mapping[str, Any] | None:
+def _resumed(config: SegmentationConfig) -> tuple[SegmentationConfig, Mapping[str, Any] | None]:
     if config.resume_training_from is None:
-        return None
+        return config, None
     checkpoint = read_stage_checkpoint(config.resume_training_from, "resume_training_from", STAGE)
-    check_resume(config, saved_config(checkpoint))
-    return checkpoint
+    return check_resume(config, saved_config(checkpoint)), checkpoint
 
 
 def _resolved(config: SegmentationConfig, backbone: Backbone, cases: OpenedCases) -> SegmentationConfig:
-    orientation = config.orientation or "RAS"
-    spacing = config.spacing or (cases.median_spacing(orientation) if config.patch_size else None)
-    return resolved(config, backbone, spacing=spacing, structure_names=config.structures)
-
-
-def _preprocessing(config: SegmentationConfig) -> Preprocessing:
-    intensity = config.intensity
-    assert config.orientation is not None
-    assert intensity.method is not None
-    return Preprocessing(
-        config.orientation, intensity.method, intensity.percentiles, intensity.window, config.resize_to, config.patch_size, config.spacing
-    )
+    settled = resolved(config, backbone)
+    if settled.patch_size is None or settled.spacing is not None:
+        return settled
+    assert settled.orientation is not None
+    return resolved(config, backbone, spacing=cases.median_spacing(settled.orientation))
 
 
 def _volumes(config: SegmentationConfig, cases: OpenedCases, split: str) -> tuple[CaseVolumes, ...]:
-    folder = config.store.path or config.results_dir / ".store"
-    store = VolumeStore(folder, config.orientation or "RAS", config.intensity.percentiles or (0.0, 100.0))
     return prepare_cases(
         getattr(cases, split),
         cases.headers,
-        store,
+        store_of(config),
         config.csv_path,
         num_classes=config.num_classes,
         mask_takes_image_affine=config.mask_affine == "from_image",

@@ -85,15 +85,22 @@ class TestEveryStage:
             "intensity.window: must be a list of 2 numbers or null, found 5; write intensity.window: [5]",
         ]
 
+    def test_a_rule_keeps_silent_about_what_cannot_be_read(self, schema: type[StageConfig]) -> None:
+        assert problems(schema, test_ckpt="!!python/name:x", suprem_weights="a", dino_weights="b", seed="!!int x") == [
+            "the tag !!python/name:x is not allowed; write a plain value",
+            f"suprem_weights and dino_weights are set together (lines {self.lines(schema, 1, 2)}); {AT_MOST_ONE}",
+            "'x' does not fit its tag !!int",
+        ]
+
     def test_three_sources_of_weights_are_one_mistake(self, schema: type[StageConfig]) -> None:
         assert problems(schema, suprem_weights="a", dino_weights="b", resume_training_from="c") == [
-            f"suprem_weights, dino_weights and resume_training_from are set together (lines {self.lines(schema)}); {AT_MOST_ONE}"
+            f"suprem_weights, dino_weights and resume_training_from are set together (lines {self.lines(schema, 0, 1, 2)}); {AT_MOST_ONE}"
         ]
 
     @staticmethod
-    def lines(schema: type[StageConfig]) -> str:
-        first = len(GOOD[schema]) + 1
-        return f"{first}, {first + 1} and {first + 2}"
+    def lines(schema: type[StageConfig], *added: int) -> str:
+        *front, last = (str(len(GOOD[schema]) + 1 + line) for line in added)
+        return f"{', '.join(front)} and {last}"
 
 
 def test_validation_folds_are_needed_where_the_best_epoch_is_chosen_by_them() -> None:

@@ -52,10 +52,7 @@ class Draft:
         return found
 
     def origin(self, path: KeyPath) -> Origin:
-        """Place of a key or list item, or of the nearest thing in it or around it that has one."""
-        inside = [place for other, place in self.origins.items() if other[: len(path)] == path]
-        if inside and path not in self.origins:
-            return inside[0]
+        """Place of a key or list item, or of the nearest thing around it that has one."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.origins:
                 return self.origins[path[:length]]

@@ -48,9 +48,10 @@ def flat(values: dict[str, object]) -> dict[str, object]:
     return {key: value for key, value in values.items() if not isinstance(value, dict)} | inner
 
 
-@schemas
-def test_the_file_loads(schema: type[StageConfig]) -> None:
-    load_config(schema, shipped(schema))
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_file_is_of_a_stage_and_loads(path: Path) -> None:
+    (schema,) = [schema for schema, (stage, _) in STAGES.items() if path.name.startswith(stage)]
+    load_config(schema, path)
 
 
 @schemas

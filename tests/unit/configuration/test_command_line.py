@@ -78,7 +78,13 @@ def test_files_that_are_not_there_are_told_beside_other_mistakes() -> None:
     assert parse("dino_weights=weights/backbone.safetensors")[0].dino_weights == Path("weights/backbone.safetensors")
 
 
-class Interrupted(Exception):
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config, _ = parse("csv_path=~/cases.csv", "results_dir=~/runs")
+    assert (config.csv_path, config.results_dir) == (tmp_path / "cases.csv", tmp_path / "runs")
+
+
+class Interrupted(BaseException):
     exit_code = 128 + signal.SIGTERM
 
 

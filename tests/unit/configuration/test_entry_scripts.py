@@ -17,7 +17,7 @@ HEAVY = {"torch", "pytorch_lightning", "monai", "numpy", "pandas", "nibabel", "m
 REPORT = """
 import atexit, runpy, sys
 def report():
-    print(sorted({name.split(".")[0] for name in sys.modules} & HEAVY), sys.path[0], file=sys.stderr)
+    print(sorted({name.split(".")[0] for name in sys.modules} & HEAVY), sys.path[0], FOLDER in sys.path, file=sys.stderr)
 atexit.register(report)
 sys.argv = ARGV
 sys.path[0] = FOLDER
@@ -36,7 +36,7 @@ def start(*command: str, cwd: Path, path: str = "") -> subprocess.CompletedProce
 def test_help_imports_nothing_heavy_and_the_checkout_comes_first(script: Path, tmp_path: Path) -> None:
     code = REPORT.replace("HEAVY", repr(HEAVY)).replace("ARGV", repr([str(script), "--help"])).replace("FOLDER", repr(str(script.parent)))
     done = start("-c", code, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, f"[] {CHECKOUT}\n")
+    assert (done.returncode, done.stderr) == (0, f"[] {CHECKOUT} False\n")
     assert done.stdout.startswith("usage: python fuse_examples/")
 
 

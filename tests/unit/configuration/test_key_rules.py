@@ -1,5 +1,7 @@
 """Rules over several keys: what they refuse, what they let pass, and that they speak beside the mistakes of single keys."""
 
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -85,15 +87,22 @@ class TestEveryStage:
             "intensity.window: must be a list of 2 numbers or null, found 5; write intensity.window: [5]",
         ]
 
+    def test_a_rule_keeps_silent_about_what_cannot_be_read(self, schema: type[StageConfig]) -> None:
+        assert problems(schema, test_ckpt="!!python/name:x", suprem_weights="a", dino_weights="b", seed="!!int x") == [
+            "the tag !!python/name:x is not allowed; write a plain value",
+            f"suprem_weights and dino_weights are set together (lines {self.lines(schema, 1, 2)}); {AT_MOST_ONE}",
+            "'x' does not fit its tag !!int",
+        ]
+
     def test_three_sources_of_weights_are_one_mistake(self, schema: type[StageConfig]) -> None:
         assert problems(schema, suprem_weights="a", dino_weights="b", resume_training_from="c") == [
-            f"suprem_weights, dino_weights and resume_training_from are set together (lines {self.lines(schema)}); {AT_MOST_ONE}"
+            f"suprem_weights, dino_weights and resume_training_from are set together (lines {self.lines(schema, 0, 1, 2)}); {AT_MOST_ONE}"
         ]
 
     @staticmethod
-    def lines(schema: type[StageConfig]) -> str:
-        first = len(GOOD[schema]) + 1
-        return f"{first}, {first + 1} and {first + 2}"
+    def lines(schema: type[StageConfig], *added: int) -> str:
+        *front, last = (str(len(GOOD[schema]) + 1 + line) for line in added)
+        return f"{', '.join(front)} and {last}"
 
 
 def test_validation_folds_are_needed_where_the_best_epoch_is_chosen_by_them() -> None:
@@ -112,6 +121,7 @@ def test_validation_folds_are_needed_where_the_best_epoch_is_chosen_by_them() ->
         ({"resize_to": "null"}, ["neither resize_to nor patch_size is set; set one of them, for example resize_to: [40, 224, 224]"]),
         ({"resize_to": "null", "test_ckpt": "a.ckpt", "test_folds": "[0]"}, []),
         ({"resize_to": "null", "patch_size": "[8, 8, 8]", "spacing": "[1, 1, 2.5]", "overlap": "0.25", "patches_per_case": "4"}, []),
+        ({"resize_to": "null", "spacing": "[1, 1, 1]", "test_ckpt": "a.ckpt", "test_folds": "[0]"}, []),
         ({"spacing": "[1, 1, 1]"}, ["spacing is set, which needs patch_size; set patch_size, or spacing to nothing (null)"]),
         ({"overlap": "0.25"}, ["overlap is set, which needs patch_size; set patch_size, or overlap to 0.5"]),
         ({"overlap": "0.5", "patches_per_case": "2"}, ["patches_per_case is set, which needs patch_size; set patch_size, or "
@@ -138,6 +148,7 @@ def test_segmentation(changes: dict[str, str], messages: list[str]) -> None:
         ({"cls_targets": "[V00COHORT, fold]"}, ["cls_targets names 'fold', a column that says which case it is; name a column to predict"]),
         ({"positive_class": "{V00COHORT: '1: Progression'}"}, []),
         ({"positive_class": "{V00COHORT: 1}"}, []),
+        ({"positive_class": "{V00COHORT: true}"}, ["positive_class: must be a block of 'column: class' or null, found {V00COHORT: true}"]),
         ({"positive_class": "{V00COHRT: 1}"},
          ["positive_class names 'V00COHRT', which is not among cls_targets; did you mean 'V00COHORT'?"]),
         ({"positive_class__V00COHORT": "'1: Progression'"}, []),
@@ -177,6 +188,19 @@ def test_classification(changes: dict[str, str], messages: list[str]) -> None:
 )  # fmt: skip
 def test_dino(changes: dict[str, str], messages: list[str]) -> None:
     assert problems(DINOConfig, **changes) == messages
+
+
+def test_positive_classes_are_text_and_cannot_change() -> None:
+    assert problems(ClassificationConfig, positive_class="{V00COHORT: 1}") == []
+    config = load_config(ClassificationConfig, Path("cfg.yaml"))
+    assert config.positive_class == {"V00COHORT": "1"}
+    with pytest.raises(TypeError, match="does not change"):
+        config.positive_class["V00COHORT"] = "2"  # type: ignore[index]
+    with pytest.raises(TypeError, match="does not change"):
+        config.positive_class.update(other="2")  # type: ignore[union-attr]
+    assert pickle.loads(pickle.dumps(config)) == copy.deepcopy(config) == config
+    assert hash(config.positive_class) == hash(copy.deepcopy(config.positive_class))
+    assert type(config.dump()["positive_class"]) is dict
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,10 @@ def test_missing_keys_are_named_with_their_meaning() -> None:
         ("n_epochs: 0", "n_epochs: must be a whole number of at least 1, found 0"),
         ("weight_decay: false", "weight_decay: must be a number of at least 0, found false"),
         ("learning_rate: .nan", "learning_rate: must be a number above 0, found nan"),
+        ("learning_rate: .inf", "learning_rate: must be a number above 0, found inf"),
+        ("clearml_project_name: {" + ", ".join(f"k{i}: {i}" for i in range(30)) + "}",
+         "clearml_project_name: must be text or null, found {k0: 0, k1: 1, k2: 2, k3: 3, k4: 4, k5: 5, k6: 6, k7: 7, k8: 8, k9: 9, "
+         "k10:  ...; put a text that holds a colon in quotes"),
         ("learning_rate: [1]", "learning_rate: must be a number above 0, found [1]"),
         ("overwrite: 1", "overwrite: must be true or false, found 1"),
         ("overwrite: yes", "overwrite: must be true or false, found 'yes'"),
@@ -173,6 +177,11 @@ def test_a_word_into_something_that_is_no_block() -> None:
         "command line: batch_size.x=4: batch_size: must be a whole number of at least 1, found {x: 4}",
     ]
     assert load(GOOD + "intensity:\n", "intensity.method=zscore").intensity.method == "zscore"
+    assert problems(GOOD + "intensity: !!python/x y\n", "intensity.method=zscor") == [
+        "cfg.yaml:7: the tag !!python/x is not allowed; write a plain value",
+        "command line: intensity.method=zscor: intensity.method: must be 'percentile', 'window', 'zscore' or null, found 'zscor'; did you "
+        "mean 'zscore'?",
+    ]
 
 
 def test_every_value_knows_where_it_came_from() -> None:

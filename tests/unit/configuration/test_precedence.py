@@ -98,10 +98,10 @@ class TestResuming:
             "n_epochs: 7\nn_workers: 0\nresults_dir: other\nclearml: true\nclearml_project_name: knees\noverwrite: true\n",
             "resume_training_from=last.ckpt",
         )
-        resumed = check_resume(config, saved(dino_weights="b.safetensors", spacing=[1.0, 1.0, 1.0]))
+        resumed = check_resume(config, saved(dino_weights="b.safetensors", spacing=[1.0, 1.0, 1.0], structure_names=["a", "b"]))
         assert (resumed.n_epochs, resumed.n_workers, resumed.results_dir, resumed.clearml) == (7, 0, Path("other"), True)
         assert (resumed.dino_weights, resumed.resume_training_from) == (None, Path("last.ckpt"))
-        assert (resumed.backbone, resumed.spacing) == ("unet3d", (1, 1, 1))
+        assert (resumed.backbone, resumed.spacing, resumed.structures) == ("unet3d", (1, 1, 1), ("a", "b"))
 
     def test_all_else_may_not(self) -> None:
         config = load("seed: 3\ngrad_clip: null\nstore: {path: x}\n", "augmentation.noise_std=0", "batch_size=5")

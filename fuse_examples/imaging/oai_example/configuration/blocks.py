@@ -41,12 +41,14 @@ class AugmentationSettings(Settings):
     rotation_degrees: NotNegative = inner(15.0, "Largest rotation about each axis, in degrees.")
     flip_axes: Axes = inner(
         (),
-        "Axes that are mirrored half of the time: any of left_right, posterior_anterior, inferior_superior. A left-right flip makes a "
-        "left knee of a right one: leave it out where the side matters.",
+        "Axes along which volumes are mirrored, half of the time: any of left_right, posterior_anterior, inferior_superior. A left-right "
+        "flip makes a left knee of a right one: leave it out where the side matters.",
     )
-    gamma_range: ScaleRange = inner((0.8, 1.25), "Smallest and largest exponent applied to intensities scaled to 0..1; [1, 1] for none.")
-    noise_std: NotNegative = inner(0.05, "Largest standard deviation of Gaussian noise, where intensities span 0..1.")
-    probability: Share = inner(0.5, "Chance of each of the above for a volume; 0 turns augmentation off.")
+    gamma_range: ScaleRange = inner(
+        (0.8, 1.25), "Smallest and largest exponent of a gamma curve over the range of intensities; [1, 1] for none."
+    )
+    noise_std: NotNegative = inner(0.05, "Largest standard deviation of Gaussian noise, in units of normalised intensity.")
+    probability: Share = inner(0.5, "Chance of each change other than flips.")
 
 
 class VolumeAugmentation(AugmentationSettings):

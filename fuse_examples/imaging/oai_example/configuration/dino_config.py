@@ -50,7 +50,9 @@ class ProjectionHeadSettings(Settings):
 class ViewAugmentation(AugmentationSettings):
     """Random changes of a view, drawn for each view anew."""
 
-    gamma_range: ScaleRange = inner((0.5, 2.0), "Smallest and largest exponent applied to intensities scaled to 0..1; [1, 1] for none.")
+    gamma_range: ScaleRange = inner(
+        (0.5, 2.0), "Smallest and largest exponent of a gamma curve over the range of intensities; [1, 1] for none."
+    )
     blur_std: NotNegative = inner(1.0, "Largest standard deviation of a Gaussian blur, in voxels of the view; 0 for none.")
 
 

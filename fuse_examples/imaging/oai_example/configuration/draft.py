@@ -42,7 +42,7 @@ class Draft:
         Raises:
             MisshapenError: where the value does not fit its own type.
         """
-        if key in self.misshapen or key.split(".")[0] in self.misshapen or self.is_unreadable(tuple(key.split("."))):
+        if not self.is_usable(key):
             raise MisshapenError(key)
         found: Any = self.values
         for part in key.split("."):
@@ -52,14 +52,16 @@ class Draft:
         return found
 
     def origin(self, path: KeyPath) -> Origin:
-        """Place of a key or list item, or of the nearest thing in it or around it that has one."""
-        inside = [place for other, place in self.origins.items() if other[: len(path)] == path]
-        if inside and path not in self.origins:
-            return inside[0]
+        """Place of a key or list item, or of the nearest thing around it that has one."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.origins:
                 return self.origins[path[:length]]
         return self.file
+
+    def is_usable(self, key: str) -> bool:
+        """Whether the value of a dotted key, and the block around it, fit their types."""
+        path = tuple(key.split("."))
+        return not ({key, path[0]} & self.misshapen or self.is_unreadable(path))
 
     def is_unreadable(self, path: KeyPath) -> bool:
         """Whether the YAML at, in or around a path is a mistake already reported."""

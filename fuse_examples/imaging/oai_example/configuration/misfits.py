@@ -61,13 +61,14 @@ def _at(values: Mapping[str, Any], key: str) -> Any:
 
 def _remedy(setting: Setting, value: Any) -> str:
     """What to write instead, where that can be guessed."""
+    is_text = setting.expected.startswith(("text", "a folder name"))
     if isinstance(value, str) and setting.choices:
         return did_you_mean(value, setting.choices)
     if setting.expected.startswith("a list") and isinstance(value, (str, int, float)):
         return f"; write {setting.key}: [{shown(value)}]"
-    if isinstance(value, dict) and setting.expected.startswith(("text", "a folder name", "a block of 'column: class'")):
+    if isinstance(value, dict) and (is_text or any(isinstance(item, dict) for item in value.values())):
         return "; put a text that holds a colon in quotes"
-    if isinstance(value, (int, float)) and setting.expected.startswith(("text", "a folder name")):
+    if isinstance(value, (int, float)) and is_text:
         return f"; put it in quotes: '{shown(value)}'"
     if isinstance(value, str) and setting.expected.startswith(("a number", "a whole number")) and value.replace(".", "", 1).isdigit():
         return "; write it without quotes"

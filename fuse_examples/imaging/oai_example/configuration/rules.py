@@ -19,7 +19,7 @@ WEIGHT_KEYS = ("suprem_weights", "dino_weights", "resume_training_from", "test_c
 def files_exist(draft: Draft) -> Iterator[Problem]:
     """Every file that is to be read is there."""
     for key, setting in settings_of(draft.schema).items():
-        if not setting.is_input_file or key in draft.misshapen or draft[key] is None:
+        if not setting.is_input_file or not draft.is_usable(key) or draft[key] is None:
             continue
         path = Path(draft[key]).expanduser()
         if not path.is_file():
@@ -38,7 +38,7 @@ def _what_is_missing(path: Path) -> str:
 
 def one_source_of_weights(draft: Draft) -> Iterator[Problem]:
     """At most one of the four keys that take a weight file or checkpoint."""
-    given = [key for key in WEIGHT_KEYS if key not in draft.misshapen and draft[key] is not None]
+    given = [key for key in WEIGHT_KEYS if draft.is_usable(key) and draft[key] is not None]
     if len(given) > 1:
         yield draft.problem(
             f"{listed(given)} are set together{_lines(draft, given)}; set at most one of {listed(WEIGHT_KEYS)}, the others to null", *given

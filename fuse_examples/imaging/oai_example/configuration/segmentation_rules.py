@@ -30,7 +30,8 @@ def whole_volumes_or_patches(draft: Draft) -> Iterator[Problem]:
     if draft["resize_to"] is not None and draft["patch_size"] is not None:
         yield draft.problem("resize_to and patch_size are both set; set one, the other to null", "resize_to", "patch_size")
     if draft["resize_to"] is None and draft["patch_size"] is None and draft["test_ckpt"] is None:
-        yield draft.problem("neither resize_to nor patch_size is set; set one of them, for example resize_to: [40, 224, 224]")
+        text = "neither resize_to nor patch_size is set; set one of them, for example resize_to: [40, 224, 224]"
+        yield draft.problem(text, "resize_to", "patch_size")
     if draft["patch_size"] is None and draft["test_ckpt"] is None:
         for key, default in (("spacing", None), ("patches_per_case", 1), ("overlap", 0.5)):
             if draft[key] != default:

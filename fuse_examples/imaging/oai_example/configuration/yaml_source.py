@@ -114,7 +114,7 @@ def read_file(path: Path) -> Source:
     name = display_path(path)
     text = ""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8")
         source = read_text(text)
     except OSError as error:
         near = did_you_mean(path.name, _yaml_files_beside(path))

@@ -76,17 +76,17 @@ class ClearMLTracker(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Give the task the state the run ended in. After a success it stays open: a test may follow, and ClearML closes it at exit."""
+        """Give the task the state a run broke off in. After a success it stays open: a test may follow."""
         if status != "failed":
-            self._task.flush()
-        elif isinstance(sys.exc_info()[1], Interrupted):
+            return
+        if isinstance(sys.exc_info()[1], Interrupted):
             self._task.mark_stopped(force=True, status_message="interrupted; the run can be resumed")
         else:
             self._task.mark_failed(force=True, status_reason="stopped by an error", status_message="see log.txt in the run's folder")
 
     @rank_zero_only
     def close(self) -> None:
-        """Send what is left and close the task."""
+        """Send what is left and close the task; takes some seconds. ClearML does it by itself when the process ends."""
         self._task.close()
 
 

@@ -55,11 +55,11 @@ def _read_stack(path: Path, *, pixels: bool) -> Stack:
 def _usable_frames(content: FolderContent) -> tuple[list[Frame], list[tuple[Path, str, str]]]:
     frames: list[Frame] = []
     unusable: list[tuple[Path, str, str]] = []
-    for file, dataset in content.images:
+    for file in content.images:
         try:
-            frames += frames_of(file, dataset)
+            frames += frames_of(file)
         except UnusableFrame as reason:
-            unusable.append((file, str(reason), str(dataset.get("SeriesInstanceUID", ""))))
+            unusable.append((file.path, str(reason), file.values.get("SeriesInstanceUID", "")))
     return frames, unusable
 
 
@@ -85,10 +85,10 @@ def _nothing_found(path: Path, content: FolderContent) -> str:
 
 def _header(stack: Stack) -> DicomHeader:
     first = stack.frames[0]
-    signed = int(first.dataset.get("PixelRepresentation") or 0) == 1
+    signed = first.file.values.get("PixelRepresentation", 0) == 1
     return DicomHeader(
         grid=Grid(stack.shape, stack.affine),
-        dtype=f"{'' if signed else 'u'}int{int(first.dataset.get('BitsAllocated') or 16)}",
-        n_files=len({frame.path for frame in stack.frames}),
+        dtype=f"{'' if signed else 'u'}int{first.file.values.get('BitsAllocated', 16)}",
+        n_files=len({frame.file.path for frame in stack.frames}),
         description=first.description,
     )

@@ -19,6 +19,7 @@ from fuse_examples.imaging.oai_example.errors import DataError
 GROUPS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
 PIXEL_TAGS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
 OTHER_TAGS = ["PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"]
+EMPTY = "empty"
 PLAIN_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
@@ -114,6 +115,8 @@ def _pydicom_parse(path: Path, pixels: bool) -> tuple[ImageFile | None, str]:
     with open(path, "rb") as file:
         head = file.read(132)
         file.seek(0)
+        if not head:
+            return None, EMPTY
         marked = head[128:] == b"DICM"
         # Files without "DICM" begin with an element of group 8 (or 2), in either byte order.
         if not marked and not (len(head) > 8 and head[:2] in (b"\x08\0", b"\0\x08", b"\x02\0")):

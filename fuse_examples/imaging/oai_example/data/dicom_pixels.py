@@ -90,7 +90,10 @@ def _is_signed(file: ImageFile) -> bool:
 
 
 def _interpret(values: Voxels, frame: Frame) -> None:
-    """Drop bits outside BitsStored (older files keep overlays there), extend the sign, and turn MONOCHROME1 round; in place."""
+    """Drop bits outside BitsStored (older files keep overlays there) and extend the sign, in place.
+
+    MONOCHROME1 changes nothing: it says how to display values (DICOM PS3.3 C.7.6.3.1.2), and converters to NIfTI leave them alone too.
+    """
     file = frame.file
     if values.dtype.kind == "f":
         return
@@ -101,11 +104,6 @@ def _interpret(values: Voxels, frame: Frame) -> None:
         if above:
             np.left_shift(values, above, out=values)
         np.right_shift(values, allocated - stored, out=values)
-    if file.values.get("PhotometricInterpretation", "").upper() == "MONOCHROME1":
-        # The least value is white there. Turned round within its range, air is dark as in other scans.
-        np.invert(values, out=values)
-        if values.dtype.kind == "u":
-            np.bitwise_and(values, (1 << min(stored, allocated)) - 1, out=values)
 
 
 def _decoded_values(file: ImageFile, number: int) -> Voxels:

@@ -96,6 +96,11 @@ class DINOTask(pl.LightningModule):
         loss = self.criterion(student_logits, teacher_logits, temperature)
         self.log("val/loss", loss, on_epoch=True, batch_size=teacher_logits.shape[1], sync_dist=True)
 
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Features (B, F) of {"image": (B, C, D, H, W)}."""
+        features: Tensor = self(batch["image"])
+        return features
+
     def _both_networks(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """The teacher's features (V_t * B, F) and logits (V_t, B, K), and the student's logits (V, B, K)."""
         views, n_global = batch["views"], int(batch["n_global"])

@@ -84,7 +84,8 @@ def train(config: DINOConfig, interruption: Interruption) -> None:
             callbacks=[ViewPictures(config.log_images_every_n_epochs, config.crops.n_global)],
             checkpoint=checkpoint,
         )
-        save_backbone(run.folder / EXPORTED, task.teacher_backbone, project)
+        backbone.load_state_dict(task.teacher_backbone.state_dict())
+        save_backbone(run.folder / EXPORTED, backbone, project)
         log.info("the teacher's backbone: dino_weights=%s", run.folder / EXPORTED)
 
 

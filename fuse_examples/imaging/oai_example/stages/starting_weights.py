@@ -53,7 +53,7 @@ def starting_weights(config: Config) -> tuple[Config, StartingWeights, tuple[str
     """Look at the weight file that the configuration names, before anything is built.
 
     Returns:
-        The configuration, whose nulls take what the weights were trained with; the file; and a line for each setting that differs harmlessly.
+        The configuration, whose nulls take the weights' values; the file; and a line for each setting that differs harmlessly.
 
     Raises:
         WeightsError: the file cannot be read safely.

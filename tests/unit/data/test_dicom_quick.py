@@ -102,6 +102,17 @@ def test_elements_out_of_order_are_left_to_pydicom(write_series: Write, ramp: np
     assert dcmread(path).Rows == 4
 
 
+def test_sequences_nested_without_end(write_series: Write, ramp: np.ndarray) -> None:
+    path = write_series(ramp) / "003"
+    content = path.read_bytes()
+    place = content.index(b"\x08\0\x16\0UI")
+    nested = (b"\x08\0\x10\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\0\xe0\xff\xff\xff\xff") * 20_000
+    path.write_bytes(content[:place] + nested + content[place:])
+    assert quick_parse(path, pixels=True) is None
+    with pytest.raises(DataError, match="003: the DICOM file is damaged"):
+        parse_file(path, pixels=True)
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.integers(0, 2000), flips=st.lists(st.tuples(st.integers(0, 1999), st.integers(0, 255)), max_size=6), pixels=st.booleans())
 @pytest.mark.filterwarnings("ignore")

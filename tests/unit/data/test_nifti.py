@@ -58,7 +58,8 @@ def test_integers_that_need_more_than_16_bits(write_nifti: Write, values: np.nda
 
 
 @pytest.mark.parametrize(
-    ("slope", "intercept", "dtype"), [(2.0, -1024.0, "int16"), (0.125, 3.5, "float32"), (1.0, 0.0, "int16"), (float("nan"), 7.0, "int16")]
+    ("slope", "intercept", "dtype"),
+    [(2.0, -1024.0, "int16"), (0.125, 3.5, "float32"), (1.0, 0.0, "int16"), (2.0, 0.5, "float32"), (float("nan"), 7.0, "int16")],
 )
 def test_scaling_equals_nibabels(tmp_path: Path, values: np.ndarray, slope: float, intercept: float, dtype: str) -> None:
     image = nibabel.Nifti1Image(values, np.eye(4))

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from fuse_examples.imaging.oai_example.data.augmentation import (
     IntensityDraw,
@@ -14,6 +15,7 @@ from fuse_examples.imaging.oai_example.data.augmentation import (
     draw_pose,
     exchange_labels,
     flippable_axes,
+    gaussian_blur,
     generator,
     mirrors_sides,
 )
@@ -90,3 +92,13 @@ def test_gamma_keeps_the_range_and_noise_has_its_deviation() -> None:
     noisy = apply_intensity(view.clone(), IntensityDraw(1.0, 0.1, 1))
     assert abs(float((noisy - view).std()) - 0.1) < 0.005
     assert torch.equal(noisy, apply_intensity(view.clone(), IntensityDraw(1.0, 0.1, 1)))
+
+
+def test_the_blur_is_scipys_gaussian() -> None:
+    view = torch.randn(12, 14, 16, generator=torch.Generator().manual_seed(3))
+    expected = ndimage.gaussian_filter(view.numpy().astype(float), 0.8, mode="nearest", radius=3)
+    assert np.allclose(gaussian_blur(view, 0.8).numpy(), expected, atol=1e-5)
+    drawn = [draw_intensity(generator(0, 0, row), Settings(), blur_std=1.5).blur_std for row in range(400)]
+    assert 0.4 < np.mean(np.array(drawn) > 0) < 0.6
+    assert max(drawn) <= 1.5
+    assert not torch.equal(apply_intensity(view, IntensityDraw(1.0, 0.0, 1, 0.8)), view)

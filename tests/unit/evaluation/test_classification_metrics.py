@@ -1,5 +1,4 @@
 import time
-import warnings
 
 import numpy as np
 import pytest
@@ -118,10 +117,13 @@ def test_curves_equal_scikit_learn(levels: int | None) -> None:
     assert np.allclose(true_positive, expected[1])
     recall, precision = metric.precision_recall_curve(truth, score)
     expected = reference.precision_recall_curve(truth, score)
-    with warnings.catch_warnings():
-        assert np.allclose(recall[1:], expected[1][:-1][::-1][: len(recall) - 1])
-        assert np.allclose(precision[1:], expected[0][:-1][::-1][: len(recall) - 1])
+    # Scikit-learn's run from the lowest threshold and end in a made-up point (0, 1); ours start with the precision of the highest score.
+    assert np.allclose(recall[1:], expected[1][:-1][::-1][: len(recall) - 1])
+    assert np.allclose(precision[1:], expected[0][:-1][::-1][: len(recall) - 1])
     assert np.sum(np.diff(recall) * precision[1:]) == pytest.approx(reference.average_precision_score(truth, score))
+    recall, precision = metric.precision_recall_curve([False, True, True, False], [0.9, 0.8, 0.3, 0.1])
+    assert recall.tolist() == [0, 0, 0.5, 1, 1]
+    assert precision.tolist() == [0, 0, 1 / 2, 2 / 3, 2 / 4]
 
 
 def test_auc_interval_equals_a_slow_loop_and_is_quick() -> None:

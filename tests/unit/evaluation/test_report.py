@@ -11,7 +11,7 @@ from fuse_examples.imaging.oai_example.evaluation.run_facts import RunFacts
 from fuse_examples.imaging.oai_example.evaluation.segmentation_report import write_segmentation_report
 from fuse_examples.imaging.oai_example.evaluation.segmentation_results import CasePrediction, choose_examples, write_segmentation_results
 
-EVIL = "<script>alert(1)</script>\"'&"
+EVIL = "\"><script>alert(1)</script>'&"
 VOID = {"meta", "link", "img", "br"}
 
 

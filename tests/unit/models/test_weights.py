@@ -176,9 +176,23 @@ class TestSuPreM:
         assert len(report.dropped["language heads"]) == 13
         assert set(HEAD_SHAPES) | {"organ_embedding.weight"} == SUPREM_HEADS
 
-    def test_a_numpy_epoch_is_no_obstacle(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("module", [b"numpy._core.multiarray", b"numpy.core.multiarray"])
+    def test_a_numpy_epoch_is_no_obstacle(self, tmp_path: Path, module: bytes) -> None:
         content = {**suprem(trained()), "epoch": np.int64(3), "scheduler": {"last": np.float64(0.5), "on": np.bool_(True)}}
-        assert load_backbone_weights(unet(), saved(tmp_path / "file", content), "suprem_weights").encoder.share == 1
+        path = tmp_path / "file"
+        torch.save(content, path, _use_new_zipfile_serialization=False)
+        # The name under which NumPy 2 writes its numbers, and NumPy 1's.
+        written = path.read_bytes()
+        assert b"numpy._core.multiarray" in written
+        path.write_bytes(written.replace(b"numpy._core.multiarray", module))
+        assert load_backbone_weights(unet(), path, "suprem_weights").encoder.share == 1
+
+    def test_a_stray_tensor_does_not_keep_the_prefix_on(self, tmp_path: Path) -> None:
+        tensors, backbone = trained(), unet()
+        content = {**prefixed(tensors, "module.backbone."), "temperature": torch.ones(1)}
+        report = load_backbone_weights(backbone, saved(tmp_path / "file", content), "suprem_weights")
+        assert_loaded(backbone, tensors)
+        assert report.unexpected == ("temperature",)
 
     def test_a_swin_file_switches_to_its_merging_order(self, tmp_path: Path) -> None:
         torch.manual_seed(3)
@@ -217,15 +231,16 @@ class TestDINO:
         assert "  decoder    0 of 48 tensors (0%)" in report.as_text()
         assert len(report.dropped["student, heads and losses"]) == 56 + 2 * 8 + 1
 
-    def test_our_own_checkpoint_brings_its_options(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("order", ["monai_1.5", "legacy"])
+    def test_our_own_checkpoint_brings_its_options(self, tmp_path: Path, order: str) -> None:
         torch.manual_seed(3)
         source, backbone = SwinUNETR(width=12, with_decoder=False), SwinUNETR(width=12, with_decoder=False)
-        project = {"format_version": 1, "backbone": "swin_unetr", "backbone_options": {"width": 12, "patch_merging": "legacy"}}
+        project = {"format_version": 1, "backbone": "swin_unetr", "backbone_options": {"width": 12, "patch_merging": order}}
         state = {**prefixed(dict(source.state_dict()), "teacher_backbone."), "teacher_backbone_step": torch.tensor(3)}
         path = saved(tmp_path / "best.ckpt", lightning(state, project=project))
         report = load_backbone_weights(backbone, path, "dino_weights")
         assert_loaded(backbone, dict(source.state_dict()))
-        assert backbone.options["patch_merging"] == "legacy"
+        assert backbone.options["patch_merging"] == order
         assert report.source == "DINO checkpoint of this project, teacher"
         assert report.unexpected == ("teacher_backbone_step",)
         assert read_backbone_metadata(path, "dino_weights") == project
@@ -260,6 +275,8 @@ class TestOwnBackbone:
         report = load_backbone_weights(backbone, path, "dino_weights")
         assert_loaded(backbone, dict(source.state_dict()))
         assert report.source == "backbone file of this project"
+        assert report.adaptations == ()
+        assert "trained with norm_statistics: instance" in load_backbone_weights(unet(), path, "dino_weights").as_text()
         assert os.listdir(tmp_path) == ["backbone.safetensors"]
 
     def test_a_failed_write_leaves_the_old_file(self, tmp_path: Path) -> None:
@@ -336,6 +353,18 @@ class TestRefusals:
         source = dict(SwinUNETR(width=12).state_dict()) | {"swinViT.layers1c.0.layer.conv1.conv.weight": torch.ones(12, 12, 3, 3, 3)}
         text = refusal(SwinUNETR(width=12), saved(tmp_path / "file", {"state_dict": source}), "suprem_weights")
         assert "holds encoder tensors that this swin_unetr does not have (1, first swinViT.layers1c.0.layer.conv1.conv.weight)" in text
+
+    def test_two_networks_in_one_file_are_not_mixed(self, tmp_path: Path) -> None:
+        content, backbone = {**trained(1), **prefixed(trained(2), "backbone.")}, unet()
+        report = load_backbone_weights(backbone, saved(tmp_path / "file", content), "suprem_weights")
+        assert_loaded(backbone, trained(1))
+        assert report.unexpected == tuple(prefixed(trained(2), "backbone."))
+
+    def test_a_tensor_of_as_many_values_in_another_shape(self, tmp_path: Path) -> None:
+        tensors = trained()
+        tensors["down_tr128.ops.0.conv1.weight"] = tensors["down_tr128.ops.0.conv1.weight"].reshape(3, 4, 4, 3, 3)
+        text = refusal(unet(), saved(tmp_path / "file", suprem(tensors)), "suprem_weights")
+        assert "shape      down_tr128.ops.0.conv1.weight: file (3, 4, 4, 3, 3), network (4, 4, 3, 3, 3)" in text
 
     def test_numbers_that_are_not_finite(self, tmp_path: Path) -> None:
         tensors = trained()
@@ -450,13 +479,14 @@ def test_half_precision_is_converted_and_listed(tmp_path: Path) -> None:
 def test_the_report_is_plain(tmp_path: Path) -> None:
     tensors = trained()
     tensors["up_tr64.up_conv.bias"] = torch.ones(3)
-    tensors["extra"] = torch.ones(1)
+    tensors["up_tr64.extra"] = torch.ones(1)
     report = load_backbone_weights(unet(), saved(tmp_path / "file", tensors), "suprem_weights")
     plain = json.loads(json.dumps(report.as_dict()))
     assert plain == report.as_dict()
     assert plain["shape_mismatches"] == [{"name": "up_tr64.up_conv.bias", "file": [3], "network": [8]}]
     assert plain["decoder"] == {"loaded": 47, "total": 48, "share": 47 / 48}
-    assert plain["unexpected"] == ["extra"]
+    assert plain["unexpected"] == ["up_tr64.extra"]
+    assert plain["dropped"] == {}
     assert plain["key"] == "suprem_weights"
     assert len(plain["matched"]) == 103
     assert report.new == ("up_tr64.up_conv.bias",)

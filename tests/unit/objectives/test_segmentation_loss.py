@@ -129,3 +129,15 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         DiceCELoss(5)(logits, labels)
     with pytest.raises(ValueError, match="num_classes is 1"):
         DiceCELoss(1)
+
+
+def test_millions_of_voxels_are_summed_without_loss() -> None:
+    logits = torch.zeros((1, 2, 64, 160, 160))
+    logits[:, 1] = -2.2
+    labels = torch.ones((1, 64, 160, 160), dtype=torch.uint8)
+    labels[:, 0] = 0
+    dice, cross_entropy = DiceCELoss(2).terms(logits, labels)
+    p = 1 / (1 + np.exp(2.2))
+    expected = 1 - 2 * 63 * p / (64 * p + 63)
+    assert dice.item() == pytest.approx(expected, rel=2e-6)
+    assert cross_entropy.item() == pytest.approx((-63 * np.log(p) - np.log(1 - p)) / 64, rel=2e-6)

@@ -7,7 +7,6 @@ from fuse_examples.imaging.oai_example.configuration.blocks import VolumeAugment
 from fuse_examples.imaging.oai_example.configuration.kinds import (
     ClassOfTarget,
     Columns,
-    Count,
     Flag,
     Positive,
     PositiveNumber,
@@ -59,9 +58,10 @@ class ClassificationConfig(StageConfig):
     pooling: Literal["average", "max"] = task("average", "How the deepest feature map becomes one vector.")
     head: ClassificationHeadSettings = task(ClassificationHeadSettings, "The head of each target.")
     class_weights: Literal["balanced", "none"] = task("balanced", "balanced: rare classes weigh more in the loss. none: all alike.")
-    n_bootstrap: Count = task(2000, "Resamplings of the test patients for the 95 % confidence intervals; 0: no intervals.")
+    n_bootstrap: Positive = task(2000, "Resamplings of the test patients for the 95 % confidence intervals.")
 
     head_learning_rate: PositiveNumber | None = training(None, "Highest learning rate of the heads. null: learning_rate.")
+    validate_every_n_epochs: Positive = training(1, "Validate after every so many epochs.")
     early_stopping_patience: Positive | None = training(
         None, "Stop after so many validations without a better score. null: train all n_epochs."
     )

@@ -8,7 +8,6 @@ from pydantic import Strict
 from fuse_examples.imaging.oai_example.configuration import rules, segmentation_rules
 from fuse_examples.imaging.oai_example.configuration.blocks import VolumeAugmentation
 from fuse_examples.imaging.oai_example.configuration.kinds import (
-    Count,
     Flag,
     NamePairs,
     Names,
@@ -60,7 +59,7 @@ class SegmentationConfig(StageConfig):
 
     num_classes: Annotated[int, Strict(), Ge(2)] = task(REQUIRED, "Number of labels in the masks, the background (0) included.")
     structure_names: Names | None = task(None, "Names of labels 1, 2, ... in this order. null: structure_1, structure_2, ...")
-    n_bootstrap: Count = task(2000, "Resamplings of the test patients for the 95 % confidence intervals; 0: no intervals.")
+    n_bootstrap: Positive = task(2000, "Resamplings of the test patients for the 95 % confidence intervals.")
 
     validate_every_n_epochs: Positive = training(1, "Validate after every so many epochs.")
     early_stopping_patience: Positive | None = training(

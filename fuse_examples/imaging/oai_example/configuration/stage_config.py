@@ -61,6 +61,7 @@ class StageConfig(Settings):
     val_folds: Folds = data((), "Values of the column `fold` to validate on after an epoch.")
     test_folds: Folds = data((), "Values of the column `fold` to evaluate when test_ckpt is set.")
     allow_patient_overlap: Flag = data(False, "Whether a patient may have rows in more than one of training, validation and test.")
+    allow_pretraining_overlap: Flag = data(False, "Whether test patients may be among those whose images the weights have learnt from.")
 
     backbone: BackboneName | None = weights(None, "The network. null: as the weights were made, else unet3d.", null_means="unet3d")
     width: Positive | None = weights(None, "Channels of the backbone's first level. null: as the weights were made, else its own.")

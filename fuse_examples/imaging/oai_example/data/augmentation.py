@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,11 +30,19 @@ class SpatialDraw:
 
 @dataclass(frozen=True)
 class IntensityDraw:
-    """One random change of grey values: an exponent, and noise with its own seed so that it is drawn at the output's size."""
+    """One random change of grey values at the output's size.
+
+    Attributes:
+        gamma: exponent.
+        noise_std: deviation of Gaussian noise, drawn from `noise_seed`.
+        noise_seed: a seed of its own, so that few numbers are drawn here.
+        blur_std: deviation of a Gaussian blur, in voxels of the view.
+    """
 
     gamma: float
     noise_std: float
     noise_seed: int
+    blur_std: float = 0.0
 
 
 NO_POSE = SpatialDraw(np.eye(3), 1.0, (False, False, False))
@@ -75,16 +84,20 @@ def mirrors_sides(draw: SpatialDraw, orientation: str) -> bool:
     return any(flip and code in "RL" for flip, code in zip(draw.flips, orientation, strict=True))
 
 
-def draw_intensity(rng: np.random.Generator, settings: AugmentationSettings) -> IntensityDraw:
-    """Gamma (log-uniform in its range) and Gaussian noise (deviation uniform up to the setting), each with the settings' probability."""
+def draw_intensity(rng: np.random.Generator, settings: AugmentationSettings, blur_std: float = 0.0) -> IntensityDraw:
+    """Gamma (log-uniform in its range), noise and blur (deviation uniform up to the setting), each with the settings' probability."""
     low, high = np.log(settings.gamma_range)
     gamma, noise = float(np.exp(rng.uniform(low, high))), float(rng.uniform(0, settings.noise_std))
-    with_gamma, with_noise = rng.random(2) < settings.probability
-    return IntensityDraw(gamma if with_gamma else 1.0, noise if with_noise else 0.0, int(rng.integers(2**62)))
+    blur = float(rng.uniform(0, blur_std))
+    with_gamma, with_noise, with_blur = rng.random(3) < settings.probability
+    seed = int(rng.integers(2**62))
+    return IntensityDraw(gamma if with_gamma else 1.0, noise if with_noise else 0.0, seed, blur if with_blur else 0.0)
 
 
 def apply_intensity(view: Tensor, draw: IntensityDraw) -> Tensor:
-    """Change a normalised view, any shape. Gamma acts on the view's own range, so that it also suits z-scores."""
+    """Change a normalised view (D, H, W). Gamma acts on the view's own range, so that it also suits z-scores."""
+    if draw.blur_std > 0:
+        view = gaussian_blur(view, draw.blur_std)
     if draw.gamma != 1.0:
         low, high = view.aminmax()
         span = (high - low).clamp_min(1e-6)
@@ -93,6 +106,19 @@ def apply_intensity(view: Tensor, draw: IntensityDraw) -> Tensor:
         noise = torch.randn(view.shape, generator=torch.Generator().manual_seed(draw.noise_seed))
         view = view + noise * draw.noise_std
     return view
+
+
+def gaussian_blur(view: Tensor, std: float) -> Tensor:
+    """Blur (D, H, W) along each axis with a Gaussian of `std` voxels, cut off at three of them; edges are repeated."""
+    reach = max(1, int(np.ceil(3 * std)))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=view.dtype) / std) ** 2)
+    kernel = kernel / kernel.sum()
+    for axis in range(3):
+        lines = view.movedim(axis, -1)
+        shape = lines.shape
+        padded = F.pad(lines.reshape(-1, 1, shape[-1]), (reach, reach), mode="replicate")
+        view = F.conv1d(padded, kernel[None, None]).reshape(shape).movedim(-1, axis)
+    return view.contiguous()
 
 
 def exchange_labels(mask: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuse_examples.imaging.oai_example.data.dicom_files import FolderContent, parse_files, parse_folder
+from fuse_examples.imaging.oai_example.data.dicom_files import EMPTY, FolderContent, parse_files, parse_folder
 from fuse_examples.imaging.oai_example.data.dicom_frames import Frame, UnusableFrame, frames_of
 from fuse_examples.imaging.oai_example.data.dicom_pixels import same_image, stacked
 from fuse_examples.imaging.oai_example.data.dicom_series import Stack, stack_frames
@@ -47,19 +47,22 @@ def _read_stack(path: Path, *, pixels: bool) -> Stack:
         raise DataError(f"{path}: is a single DICOM slice. Name the folder that holds the files of its series.")
     stack = stack_frames(frames, path, same_image)
     _check_unusable(stack, unusable, path)
+    if "MONOCHROME1" in stack.frames[0].file.values.get("PhotometricInterpretation", ""):
+        log.warning("%s: is to be displayed inverted (MONOCHROME1); its values are taken as stored.", path)
     if content.passed_over:
-        log.info("%s: passed over %s", path, content.summary())
+        # An empty file may be a slice whose copy failed; at the end of a stack nothing else would tell.
+        log.log(logging.WARNING if EMPTY in content.passed_over else logging.INFO, "%s: passed over %s", path, content.summary())
     return stack
 
 
 def _usable_frames(content: FolderContent) -> tuple[list[Frame], list[tuple[Path, str, str]]]:
     frames: list[Frame] = []
     unusable: list[tuple[Path, str, str]] = []
-    for file, dataset in content.images:
+    for file in content.images:
         try:
-            frames += frames_of(file, dataset)
+            frames += frames_of(file)
         except UnusableFrame as reason:
-            unusable.append((file, str(reason), str(dataset.get("SeriesInstanceUID", ""))))
+            unusable.append((file.path, str(reason), file.values.get("SeriesInstanceUID", "")))
     return frames, unusable
 
 
@@ -85,10 +88,10 @@ def _nothing_found(path: Path, content: FolderContent) -> str:
 
 def _header(stack: Stack) -> DicomHeader:
     first = stack.frames[0]
-    signed = int(first.dataset.get("PixelRepresentation") or 0) == 1
+    signed = first.file.values.get("PixelRepresentation", 0) == 1
     return DicomHeader(
         grid=Grid(stack.shape, stack.affine),
-        dtype=f"{'' if signed else 'u'}int{int(first.dataset.get('BitsAllocated') or 16)}",
-        n_files=len({frame.path for frame in stack.frames}),
+        dtype=f"{'' if signed else 'u'}int{first.file.values.get('BitsAllocated', 16)}",
+        n_files=len({frame.file.path for frame in stack.frames}),
         description=first.description,
     )

@@ -1,35 +1,51 @@
-"""The DICOM files of a folder, each parsed once. What counts as one is decided by content, never by name."""
+"""The DICOM files of a folder, each parsed once. What counts as one is decided by content, never by name.
+
+Plain files go through the quick parser of `dicom_quick`; whatever it does not take goes through pydicom. Both give the same values.
+"""
 
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
 
+from fuse_examples.imaging.oai_example.data.dicom_quick import FIELDS, quick_parse
 from fuse_examples.imaging.oai_example.errors import DataError
 
-# All that is looked at. Passing over the rest (often 200 elements a file, many private) is what makes reading quick.
-HEADER_TAGS = [
-    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesDescription", "ProtocolName", "ImageType", "InstanceNumber",
-    "EchoNumbers", "EchoTime", "TemporalPositionIdentifier", "AcquisitionNumber", "TriggerTime", "DiffusionBValue", "InversionTime",
-    "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "Rows", "Columns", "NumberOfFrames",
-    "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
-    "PlanarConfiguration", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-]  # fmt: skip
+GROUPS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
+PIXEL_TAGS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
+OTHER_TAGS = ["PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"]
+EMPTY = "empty"
 PLAIN_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
-PIXEL_TAGS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"]
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One parsed DICOM image file.
+
+    Attributes:
+        values: by DICOM keyword, those of `dicom_quick.FIELDS` that are there and not empty.
+        syntax: transfer syntax, the encoding of the file.
+        pixels: bytes of uncompressed pixel data; None if they were not asked for, or only `dataset` can decode them.
+        dataset: pydicom's, where it parsed the file.
+    """
+
+    path: Path
+    values: dict[str, Any]
+    syntax: UID
+    pixels: memoryview | None
+    dataset: Dataset | None
 
 
 @dataclass
 class FolderContent:
     """The image files of a folder and why the others were passed over."""
 
-    images: list[tuple[Path, Dataset]] = field(default_factory=list)
+    images: list[ImageFile] = field(default_factory=list)
     passed_over: dict[str, list[Path]] = field(default_factory=dict)  # reason -> files
     folders: list[Path] = field(default_factory=list)
 
@@ -60,89 +76,91 @@ def parse_files(files: Iterable[Path], folders: list[Path], *, pixels: bool) -> 
     damaged: list[str] = []
     for path in files:
         try:
-            dataset, reason = parse_file(path, pixels=pixels)
+            image, reason = parse_file(path, pixels=pixels)
         except DataError as error:
             damaged.extend(error.problems)
             continue
-        if dataset is None:
+        if image is None:
             content.passed_over.setdefault(reason, []).append(path)
         else:
-            content.images.append((path, dataset))
+            content.images.append(image)
     if damaged:
         raise DataError(damaged)
     return content
 
 
-def parse_file(path: Path, *, pixels: bool) -> tuple[Dataset | None, str]:
-    """Return the data set, or None and the reason why the file is no DICOM image."""
+def parse_file(path: Path, *, pixels: bool) -> tuple[ImageFile | None, str]:
+    """Return the image, or None and the reason why the file holds none; raise `DataError` for a damaged file."""
     try:
-        with open(path, "rb") as file:
-            marked = _has_preamble(file)
-            if not marked and not _may_lack_preamble(file):
-                return None, "not DICOM"
-            try:
-                dataset = dcmread(
-                    file,
-                    force=not marked,
-                    stop_before_pixels=not pixels,
-                    specific_tags=HEADER_TAGS + PIXEL_TAGS if pixels else HEADER_TAGS,
-                )
-            except Exception as error:  # pydicom lets many kinds through when bytes are damaged
-                if not marked:
-                    return None, "not DICOM"
-                raise DataError(f"{path}: the DICOM file is damaged ({error}). Copy or download it again.") from error
+        quick = quick_parse(path, pixels=pixels)
+        if quick is not None:
+            image = ImageFile(path, quick.values, quick.syntax, quick.pixels, None)
+            _check_length(image, quick.n_pixel_bytes)
+            return image, ""
+        return _pydicom_parse(path, pixels)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-        return None, "DICOM directory"
-    if "Rows" not in dataset or "Columns" not in dataset:
-        return None, "DICOM without an image" if marked else "not DICOM"
-    _check_length(path, dataset, pixels)
-    return dataset, ""
 
 
 def has_dicom_preamble(path: Path) -> bool:
     """Whether a readable file carries the mark of a DICOM file, "DICM" after 128 bytes."""
     try:
         with open(path, "rb") as file:
-            return _has_preamble(file)
+            return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
 
 
-def transfer_syntax(dataset: Dataset) -> UID:
-    """UID of the encoding; for a file without its meta header, what pydicom inferred."""
-    named = dataset.file_meta.get("TransferSyntaxUID")
-    if named is not None:
-        return UID(named)
-    implicit, little = dataset.original_encoding
-    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-
-
-def _has_preamble(file: IO[bytes]) -> bool:
-    head = file.read(132)
-    file.seek(0)
-    return head[128:] == b"DICM"
-
-
-def _may_lack_preamble(file: IO[bytes]) -> bool:
-    """Whether a file without "DICM" starts with an element of group 2 or 8, in either byte order."""
-    head = file.read(8)
-    file.seek(0)
-    return len(head) == 8 and head[:2] in (b"\x08\0", b"\0\x08", b"\x02\0")
-
-
-def _check_length(path: Path, dataset: Dataset, pixels: bool) -> None:
-    """Refuse a file shorter than its own image, which pydicom reads without complaint."""
-    try:
-        needed = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("SamplesPerPixel") or 1)
-        needed = needed * int(dataset.get("NumberOfFrames") or 1) * int(dataset.get("BitsAllocated") or 0) // 8
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{path}: the DICOM header is damaged ({error}). Copy or download it again.") from error
-    if pixels and not any(tag in dataset for tag in PIXEL_TAGS[:3]):
+def _pydicom_parse(path: Path, pixels: bool) -> tuple[ImageFile | None, str]:
+    with open(path, "rb") as file:
+        head = file.read(132)
+        file.seek(0)
+        if not head:
+            return None, EMPTY
+        marked = head[128:] == b"DICM"
+        # Files without "DICM" begin with an element of group 8 (or 2), in either byte order.
+        if not marked and not (len(head) > 8 and head[:2] in (b"\x08\0", b"\0\x08", b"\x02\0")):
+            return None, "not DICOM"
+        tags = [*FIELDS.keywords, *GROUPS, *OTHER_TAGS, *(PIXEL_TAGS if pixels else [])]
+        try:
+            dataset = dcmread(file, force=not marked, stop_before_pixels=not pixels, specific_tags=tags)
+            values = FIELDS.of_dataset(dataset)
+            syntax = _syntax(dataset)
+            kind = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+            n_pixel_bytes = len(dataset.PixelData) if "PixelData" in dataset else None
+        except Exception as error:  # pydicom lets many kinds through when bytes are damaged
+            if not marked:
+                return None, "not DICOM"
+            raise DataError(f"{path}: the DICOM file is damaged ({error}). Copy or download it again.") from error
+    if kind == MediaStorageDirectoryStorage:
+        return None, "DICOM directory"
+    if "Rows" not in values or "Columns" not in values:
+        return None, "DICOM without an image" if marked else "not DICOM"
+    if pixels and not any(tag in dataset for tag in PIXEL_TAGS):
         raise DataError(f"{path}: the DICOM file has a header but no voxels; it may be truncated. Copy it again.")
-    if transfer_syntax(dataset) not in PLAIN_SYNTAXES:
+    plain = syntax in PLAIN_SYNTAXES and "PixelData" in dataset
+    image = ImageFile(path, values, syntax, memoryview(dataset.PixelData) if plain else None, dataset)
+    _check_length(image, n_pixel_bytes)
+    return image, ""
+
+
+def _syntax(dataset: Dataset) -> UID:
+    """Encoding of the file; for one without its meta header, what pydicom inferred."""
+    named = dataset.file_meta.get("TransferSyntaxUID")
+    if named is None:
+        implicit, little = dataset.original_encoding
+        named = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = named  # pydicom's decoders look for it there
+    return UID(named)
+
+
+def _check_length(image: ImageFile, n_pixel_bytes: int | None) -> None:
+    """Refuse an uncompressed file shorter than its own image, which pydicom reads without complaint."""
+    if image.syntax not in PLAIN_SYNTAXES:
         return
-    there = len(dataset.PixelData) if "PixelData" in dataset else os.path.getsize(path)
+    values = image.values
+    needed = values["Rows"] * values["Columns"] * values.get("SamplesPerPixel", 1)
+    needed = needed * values.get("NumberOfFrames", 1) * values.get("BitsAllocated", 0) // 8
+    there = os.path.getsize(image.path) if n_pixel_bytes is None else n_pixel_bytes
     if there < needed:
-        raise DataError(f"{path}: the DICOM file is truncated ({there} of {needed} bytes of voxels). Copy it again.")
+        raise DataError(f"{image.path}: the DICOM file is truncated ({there} of {needed} bytes of voxels). Copy it again.")

@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
-from fuse_examples.imaging.oai_example.data.dicom_files import PLAIN_SYNTAXES, parse_file, transfer_syntax
+from fuse_examples.imaging.oai_example.data.dicom_files import ImageFile, parse_file
 from fuse_examples.imaging.oai_example.data.dicom_frames import Frame
+from fuse_examples.imaging.oai_example.data.dicom_quick import WHOLE_BYTES
 from fuse_examples.imaging.oai_example.data.voxels import Voxels, narrowed, rescaled
 from fuse_examples.imaging.oai_example.errors import DataError
 
@@ -28,16 +26,17 @@ DECODERS = {
 
 def stacked(frames: Sequence[Frame]) -> Voxels:
     """Return the values of `frames` as (columns, rows, slices), a transposed view; rescaled, integers where that is exact."""
-    images = [stored_values(frame) for frame in frames]
+    images = [_raw_values(frame) for frame in frames]
+    block = np.empty((len(frames), *images[0].shape), np.result_type(*{image.dtype for image in images}).newbyteorder("="))
+    for place, image, frame in zip(block, images, frames, strict=True):
+        place[...] = image
+        _interpret(place, frame)
     scalings = {(frame.slope, frame.intercept) for frame in frames}
     if len(scalings) == 1:
-        block = np.empty((len(frames), *images[0].shape), np.result_type(*{image.dtype for image in images}))
-        for place, image in zip(block, images, strict=True):
-            place[...] = image
         return rescaled(block, *scalings.pop()).T
-    values = np.empty((len(frames), *images[0].shape), np.float32)
-    for place, image, frame in zip(values, images, frames, strict=True):
-        place[...] = image.astype(np.float64) * frame.slope + frame.intercept
+    values = np.empty(block.shape, np.float32)
+    for index, frame in enumerate(frames):
+        values[index] = block[index].astype(np.float64) * frame.slope + frame.intercept
     whole = np.abs(values).max() < 2**24 and bool((values == np.rint(values)).all())
     return (narrowed(values.astype(np.int32)) if whole else values).T
 
@@ -51,57 +50,69 @@ def same_image(one: Frame, other: Frame) -> bool:
 
 def stored_values(frame: Frame) -> Voxels:
     """Return the stored values of a frame, (rows, columns), before rescaling; read from the file if it was parsed without pixels."""
-    dataset = frame.dataset
-    if not any(tag in dataset for tag in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        parsed, reason = parse_file(frame.path, pixels=True)
-        if parsed is None:
-            raise DataError(f"{frame.path}: changed while it was read: {reason}")
-        dataset = parsed
-    image = _plain_values(dataset, frame.number)
-    if image is None:
-        image = _decoded_values(dataset, frame.path, frame.number)
-    if str(dataset.get("PhotometricInterpretation", "")).strip().upper() == "MONOCHROME1":
-        image = _inverted(image, int(dataset.get("BitsStored") or dataset.BitsAllocated))
-    return image
+    raw = _raw_values(frame)
+    values = np.array(raw, dtype=raw.dtype.newbyteorder("="))
+    _interpret(values, frame)
+    return values
 
 
-def _plain_values(dataset: Dataset, number: int) -> Voxels | None:
+def _raw_values(frame: Frame) -> Voxels:
+    file = frame.file
+    if file.pixels is None and (file.dataset is None or not _has_pixels(file)):
+        again, reason = parse_file(file.path, pixels=True)
+        if again is None:
+            raise DataError(f"{file.path}: changed while it was read: {reason}")
+        file = again
+    image = _plain_values(file, frame.number)
+    return _decoded_values(file, frame.number) if image is None else image
+
+
+def _has_pixels(file: ImageFile) -> bool:
+    return file.dataset is not None and any(name in file.dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"))
+
+
+def _plain_values(file: ImageFile, number: int) -> Voxels | None:
     """View uncompressed 8-, 16- and 32-bit values in the file's bytes; None for everything else."""
-    syntax = transfer_syntax(dataset)
-    allocated = int(dataset.get("BitsAllocated") or 0)
-    if syntax not in PLAIN_SYNTAXES or allocated not in (8, 16, 32) or "PixelData" not in dataset:
+    allocated = file.values.get("BitsAllocated", 0)
+    if file.pixels is None or allocated not in WHOLE_BYTES:
         return None
-    order = "<" if syntax.is_little_endian else ">"
+    order = "<" if file.syntax.is_little_endian else ">"
     if order == ">" and allocated != 16:
         return None  # such bytes are swapped within words of 16 bits; pydicom sees to it
-    signed = int(dataset.get("PixelRepresentation") or 0) == 1
-    dtype = np.dtype(f"{order}{'i' if signed else 'u'}{allocated // 8}")
-    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    dtype = np.dtype(f"{order}{'i' if _is_signed(file) else 'u'}{allocated // 8}")
+    rows, columns = file.values["Rows"], file.values["Columns"]
     count = rows * columns
-    image = np.frombuffer(dataset.PixelData, dtype, count, number * count * dtype.itemsize).reshape(rows, columns)
-    return _used_bits(image.astype(dtype.newbyteorder("="), copy=False), dataset)
+    return np.frombuffer(file.pixels, dtype, count, number * count * dtype.itemsize).reshape(rows, columns)
 
 
-def _used_bits(image: NDArray[Any], dataset: Dataset) -> Voxels:
-    """Drop bits outside BitsStored (older files keep overlays there) and extend the sign."""
-    allocated = image.dtype.itemsize * 8
-    stored = int(dataset.get("BitsStored") or allocated)
-    above = allocated - 1 - int(dataset.get("HighBit") or stored - 1)
-    if stored >= allocated or above < 0:
-        return image
-    used: Voxels = np.right_shift(np.left_shift(image, above), allocated - stored)
-    return used
+def _is_signed(file: ImageFile) -> bool:
+    return bool(file.values.get("PixelRepresentation", 0) == 1)
 
 
-def _decoded_values(dataset: Dataset, path: Path, number: int) -> Voxels:
-    syntax = transfer_syntax(dataset)
-    _check_decoder(syntax, path)
-    dataset.file_meta.TransferSyntaxUID = syntax  # absent in files without a meta header
+def _interpret(values: Voxels, frame: Frame) -> None:
+    """Drop bits outside BitsStored (older files keep overlays there) and extend the sign, in place.
+
+    MONOCHROME1 changes nothing: it says how to display values (DICOM PS3.3 C.7.6.3.1.2), and converters to NIfTI leave them alone too.
+    """
+    file = frame.file
+    if values.dtype.kind == "f":
+        return
+    allocated = values.dtype.itemsize * 8
+    stored = file.values.get("BitsStored", 0) or allocated
+    above = allocated - 1 - file.values.get("HighBit", stored - 1)
+    if stored < allocated and above >= 0:
+        if above:
+            np.left_shift(values, above, out=values)
+        np.right_shift(values, allocated - stored, out=values)
+
+
+def _decoded_values(file: ImageFile, number: int) -> Voxels:
+    _check_decoder(file.syntax, file.path)
     try:
-        array: Voxels = dataset.pixel_array
+        array: Voxels = file.dataset.pixel_array  # type: ignore[union-attr]  # only pydicom parses such files
     except Exception as error:  # decoders raise many kinds
-        raise DataError(f"{path}: the voxels cannot be decoded ({syntax.name}): {error}") from error
-    return array[number] if int(dataset.get("NumberOfFrames") or 1) > 1 else array
+        raise DataError(f"{file.path}: the voxels cannot be decoded ({file.syntax.name}): {error}") from error
+    return array[number] if file.values.get("NumberOfFrames", 1) > 1 else array
 
 
 def _check_decoder(syntax: UID, path: Path) -> None:
@@ -114,15 +125,3 @@ def _check_decoder(syntax: UID, path: Path) -> None:
     package = DECODERS.get(syntax)
     remedy = f"Install what decodes it: pip install {package}" if package else "Convert the series to an uncompressed one"
     raise DataError(f"{path}: the voxels are compressed as {syntax.name or 'an unknown format'} ({syntax}). {remedy}.")
-
-
-def _inverted(image: Voxels, bits: int) -> Voxels:
-    """Turn MONOCHROME1, where the least value is white, round within its range, so that air is dark as in other scans."""
-    mirrored: Voxels
-    if image.dtype.kind == "f":
-        mirrored = image.max() + image.min() - image
-    elif image.dtype.kind == "i":
-        mirrored = np.invert(image)  # -1 - v
-    else:
-        mirrored = np.asarray(2**bits - 1, image.dtype) - image
-    return mirrored

@@ -4,13 +4,14 @@ Geometry that is silently wrong ruins a study, so whatever is not one regular vo
 """
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fuse_examples.imaging.oai_example.data.dicom_frames import COSINE_TOLERANCE, Frame, Vector
+from fuse_examples.imaging.oai_example.data.dicom_frames import COSINE_TOLERANCE, Frame
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.geometry.volume import Affine
 
@@ -48,7 +49,8 @@ def stack_frames(frames: Sequence[Frame], folder: Path, same_pixels: Callable[[F
         DataError: several volumes, too few slices, different slices at one position, missing slices, uneven spacing, a tilted stack.
     """
     chosen = _one_group(_groups(frames), folder)
-    ordered = sorted(chosen, key=lambda frame: float(frame.position @ chosen[0].normal))
+    along = np.array([frame.position for frame in chosen]) @ chosen[0].normal
+    ordered = [chosen[index] for index in np.argsort(along, kind="stable")]
     ordered = _without_duplicates(ordered, folder, same_pixels)
     if len(ordered) < MIN_SLICES:
         raise DataError(f"{folder}: holds {len(ordered)} slice{'s' * (len(ordered) != 1)}; a volume needs at least {MIN_SLICES}.")
@@ -63,7 +65,7 @@ def _groups(frames: Sequence[Frame]) -> list[list[Frame]]:
     for frame in frames:
         alike = groups.setdefault((frame.series, frame.kind, frame.matrix), [])
         for group in alike:
-            if _parallel(group[0], frame) and np.allclose(group[0].spacing, frame.spacing, rtol=1e-3):
+            if _parallel(group[0], frame) and _same_spacing(group[0], frame):
                 group.append(frame)
                 break
         else:
@@ -72,10 +74,11 @@ def _groups(frames: Sequence[Frame]) -> list[list[Frame]]:
 
 
 def _parallel(one: Frame, other: Frame) -> bool:
-    return bool(
-        np.abs(one.row_direction - other.row_direction).max() <= COSINE_TOLERANCE
-        and np.abs(one.column_direction - other.column_direction).max() <= COSINE_TOLERANCE
-    )
+    return all(abs(left - right) <= COSINE_TOLERANCE for left, right in zip(one.orientation, other.orientation, strict=True))
+
+
+def _same_spacing(one: Frame, other: Frame) -> bool:
+    return all(abs(left - right) <= 1e-3 * left for left, right in zip(one.spacing, other.spacing, strict=True))
 
 
 def _one_group(groups: list[list[Frame]], folder: Path) -> list[Frame]:
@@ -130,13 +133,17 @@ def _without_duplicates(ordered: list[Frame], folder: Path, same_pixels: Callabl
     dropped: list[Frame] = []
     clashes: list[tuple[Frame, Frame]] = []
     for frame in ordered:
-        twins = [other for other in reversed(kept) if float(np.linalg.norm(frame.position - other.position)) <= SAME_POSITION]
+        twins = []
+        for other in reversed(kept):
+            if math.dist(frame.position, other.position) > SAME_POSITION:
+                break
+            twins.append(other)
         if not twins:
             kept.append(frame)
         elif any(same_pixels(frame, twin) for twin in twins):
             dropped.append(frame)
         else:
-            clashes.append((twins[0], frame))
+            clashes.append((twins[-1], frame))
             kept.append(frame)
     if clashes:
         one, other = clashes[0]
@@ -153,7 +160,7 @@ def _without_duplicates(ordered: list[Frame], folder: Path, same_pixels: Callabl
 def _difference(one: Frame, other: Frame) -> str:
     """Name the first attribute that tells two images at one position apart."""
     for name in ("TemporalPositionIdentifier", "DiffusionBValue", "AcquisitionNumber", "TriggerTime", "InversionTime", "InstanceNumber"):
-        left, right = one.dataset.get(name), other.dataset.get(name)
+        left, right = one.file.values.get(name), other.file.values.get(name)
         if left != right:
             return f" ({name} {left} and {right})"
     return ""
@@ -218,10 +225,10 @@ def _affine(ordered: list[Frame]) -> Affine:
     affine = np.eye(4)
     affine[:3, 0] = first.row_direction * between_columns
     affine[:3, 1] = first.column_direction * between_rows
-    affine[:3, 2] = (last.position - first.position) / (len(ordered) - 1)
+    affine[:3, 2] = np.subtract(last.position, first.position) / (len(ordered) - 1)
     affine[:3, 3] = first.position
     return LPS_TO_RAS @ affine
 
 
-def _point(position: Vector) -> str:
+def _point(position: Sequence[float]) -> str:
     return "(" + ", ".join(f"{value:.2f}" for value in position) + ")"

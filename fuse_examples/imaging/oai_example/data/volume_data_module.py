@@ -1,5 +1,6 @@
-"""The loaders of a run: shuffled training views in a resumable order, and whole cases one at a time."""
+"""The loaders of a run: shuffled training views in a resumable order, and what is evaluated in the order of the table."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,35 +15,49 @@ class VolumeDataModule(ResumableOrder, pl.LightningDataModule):
 
     Args:
         train: items by `SampleKey`, collated to batches; None where the run does not train.
-        evaluation: validation cases in training, test cases in a test; items by `SampleKey`, one at a time.
+        evaluation: validation items in training, test items in a test, by `SampleKey`; None where there are none.
         batch_size: training samples per step and device.
         n_workers: processes that make samples; the samples do not depend on it.
         seed: the run's seed, from which the order is drawn.
+        collate: how items become a batch; None stacks tensors.
+        evaluation_batch_size: None hands items on as they are, one at a time.
     """
 
-    def __init__(self, train: Dataset[Any] | None, evaluation: Dataset[Any] | None, batch_size: int, n_workers: int, seed: int) -> None:
+    def __init__(
+        self,
+        train: Dataset[Any] | None,
+        evaluation: Dataset[Any] | None,
+        batch_size: int,
+        n_workers: int,
+        seed: int,
+        *,
+        collate: Callable[[list[Any]], Any] | None = None,
+        evaluation_batch_size: int | None = None,
+    ) -> None:
         super().__init__()
         self.train, self.evaluation = train, evaluation
         self.batch_size, self.n_workers, self.seed = batch_size, n_workers, seed
+        self.collate, self.evaluation_batch_size = collate, evaluation_batch_size
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Augmented views in the order of (seed, epoch)."""
         sampler = self.train_sampler(_length(self.train), self.batch_size, self.seed)
         assert self.train is not None
-        return build_loader(self.train, sampler, n_workers=self.n_workers)
+        return build_loader(self.train, sampler, n_workers=self.n_workers, collate=self.collate)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Whole cases in the order of the CSV."""
-        return self._cases()
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """What is validated on, in the order of the table; an empty list, Lightning's way to say that there is nothing."""
+        return [] if self.evaluation is None else self._in_order(self.evaluation)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Whole cases in the order of the CSV."""
-        return self._cases()
-
-    def _cases(self) -> DataLoader[Any]:
-        sampler = EpochSampler(_length(self.evaluation), 1, self.seed, shuffle=False)
+        """What is tested, in the order of the table."""
         assert self.evaluation is not None
-        return build_loader(self.evaluation, sampler, n_workers=self.n_workers, collate=_only_item)
+        return self._in_order(self.evaluation)
+
+    def _in_order(self, dataset: Dataset[Any]) -> DataLoader[Any]:
+        sampler = EpochSampler(_length(dataset), self.evaluation_batch_size or 1, self.seed, shuffle=False)
+        collate = _only_item if self.evaluation_batch_size is None else self.collate
+        return build_loader(dataset, sampler, n_workers=self.n_workers, collate=collate)
 
 
 def _length(dataset: Dataset[Any] | None) -> int:

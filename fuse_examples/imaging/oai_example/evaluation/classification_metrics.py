@@ -149,7 +149,7 @@ def _ranked(truth: ArrayLike, score: ArrayLike) -> tuple[NDArray[np.int64], NDAr
     scores = np.asarray(score, dtype=np.float64)
     if not np.isfinite(scores).all():
         raise ValueError("a score is not a finite number")
-    order = np.argsort(scores, kind="stable")
+    order = np.argsort(scores)
     ordered = scores[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(ordered) else np.zeros(0, dtype=np.int64)
     return order, starts, np.asarray(truth, dtype=bool)[order]

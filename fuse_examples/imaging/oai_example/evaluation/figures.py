@@ -65,7 +65,7 @@ def box_plot(scores: Mapping[str, Sequence[float]], axis_label: str, *, limits: 
             whiskerprops={"color": INK},
             capprops={"color": INK},
         )
-        axes.scatter(values, place + _spread(len(values)), s=14, color=colour, alpha=0.75, linewidths=0, zorder=3)
+        axes.scatter(values, place + _spread(len(values)), s=14, color=colour, alpha=0.75, linewidths=0, zorder=3, clip_on=False)
     axes.set_yticks(range(len(names)), [_readable(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     if limits:

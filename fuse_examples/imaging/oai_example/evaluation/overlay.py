@@ -83,11 +83,12 @@ def overlay_figure(
     reference = true_labels if true_labels is not None and true_labels.any() else predicted_labels
     low, high = np.percentile(scan.array, [0.5, 99.5])
     figure = Figure(figsize=(9.6, 7.4), layout="constrained", facecolor=BACKGROUND)
-    rows = figure.subplots(2, 3, gridspec_kw={"width_ratios": [_extent(scan, plane) for plane in PLANES]})
+    widths = [scan.array.shape[plane.horizontal] * scan.spacing[plane.horizontal] for plane in PLANES]
+    rows = figure.subplots(2, 3, gridspec_kw={"width_ratios": np.maximum(widths, 0.4 * max(widths))})  # titles of thin slabs stay apart
     for plane, upper, lower in zip(PLANES, rows[0], rows[1], strict=True):
         index = most_telling_index(reference, plane.axis)
         for axes in (upper, lower):
-            _show(axes, scan, plane, index, (float(low), float(max(high, low + 1e-6))))
+            _show(axes, scan, plane, index, (float(low), float(high)))
         if true_labels is not None:
             _areas(lower, cut(true_labels, plane, index), len(structures))
         _lines(lower, cut(predicted_labels, plane, index), len(structures))
@@ -152,10 +153,6 @@ def _colour(label: int) -> str:
 def _style(label: int) -> Literal["-", "--", ":"]:
     styles: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
     return styles[(label - 1) // len(STRUCTURE_COLOURS) % 3]
-
-
-def _extent(scan: Volume, plane: Plane) -> float:
-    return float(scan.array.shape[plane.horizontal] * scan.spacing[plane.horizontal])
 
 
 def _millimetres(scan: Volume, plane: Plane, index: int) -> float:

@@ -17,7 +17,7 @@ from fuse_examples.imaging.oai_example.geometry.maps import output_affine
 from fuse_examples.imaging.oai_example.geometry.resampling import resample
 from fuse_examples.imaging.oai_example.geometry.volume import Grid
 from fuse_examples.imaging.oai_example.inference.restoration import SegmentedCase
-from fuse_examples.imaging.oai_example.training.trackers import log_picture
+from fuse_examples.imaging.oai_example.training.trackers import log_image
 
 
 class SegmentationPictures(Callback):
@@ -70,7 +70,7 @@ class SegmentationPictures(Callback):
     ) -> None:
         depth, height, width = image.shape
         figure = overlay_figure(image, truth, labels, Grid((depth, height, width), affine), self.structures)
-        log_picture(trainer.loggers, tag, figure_pixels(figure), trainer.global_step)
+        log_image(trainer.loggers, tag, figure_pixels(figure), trainer.global_step)
 
 
 def _labels_of_view(labels: NDArray[Any], matrix: NDArray[np.float64], shape: Sequence[int]) -> NDArray[np.uint8]:

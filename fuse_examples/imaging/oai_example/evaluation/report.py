@@ -195,6 +195,9 @@ pre { overflow-x: auto; font: .85rem/1.45 ui-monospace, "Liberation Mono", "Deja
   figure, tr { break-inside: avoid; }
   img { width: auto; max-width: 100%; max-height: 105mm; }
   .row > figure { flex: 0 1 47%; }
+  .scroll { overflow: visible; }
+  th, td { padding: .25rem .5rem; }
+  table { font-size: .88em; }
   h2 { break-after: avoid; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   details::details-content { content-visibility: visible; block-size: auto; }

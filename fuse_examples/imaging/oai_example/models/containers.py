@@ -139,8 +139,9 @@ def _unreadable(path: Path, key: str, error: Exception) -> WeightsError:
 
 
 def _numpy_scalars() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    # Published training checkpoints sometimes keep an epoch or a learning rate as a NumPy number, which is as plain as a float.
+    # Published training checkpoints sometimes keep an epoch or a learning rate as a NumPy number, which is as plain as a float. The
+    # second name is the one that NumPy 1 wrote.
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
     assert callable(scalar)
-    return [scalar, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype, *kinds]
+    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *kinds]

@@ -83,17 +83,17 @@ def _fine_tuned_checkpoint(file: WeightFile) -> Recognised | None:
 
 
 def _suprem(file: WeightFile) -> Recognised | None:
-    tensors = _strip_shared(file.tensors, "module.")
+    tensors = _strip(file.tensors, "module.")
     heads = tuple(name for name in tensors if name in SUPREM_HEADS)
     if file.entry != "net" and not heads:
         return None
-    rest = _strip_shared({name: value for name, value in tensors.items() if name not in SUPREM_HEADS}, "backbone.")
+    rest = _strip({name: value for name, value in tensors.items() if name not in SUPREM_HEADS}, "backbone.")
     dropped = {"language heads": heads} if heads else {}
     return Recognised("SuPreM checkpoint", rest, dropped, PUBLISHED_CHOICES, "suprem_weights")
 
 
 def _plain(file: WeightFile) -> Recognised:
-    return Recognised("plain state dict", _strip_shared(_strip_shared(file.tensors, "module."), "backbone."))
+    return Recognised("plain state dict", _strip(_strip(file.tensors, "module."), "backbone."))
 
 
 SOURCES: tuple[Callable[[WeightFile], Recognised | None], ...] = (
@@ -122,8 +122,7 @@ def _take(file: WeightFile, prefix: str) -> tuple[dict[str, Tensor], dict[str, t
     return {**others, **own}, {"student, heads and losses": beside} if beside else {}
 
 
-def _strip_shared(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Strip `prefix` where every name has it."""
-    if all(name.startswith(prefix) for name in tensors):
-        return {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
+def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Strip `prefix` where it stands, unless two names would become one: such a file holds two networks and is left as it is."""
+    stripped = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return stripped if len(stripped) == len(tensors) else tensors

@@ -3,6 +3,8 @@
 All take float32 or better internally, need no gradient and return tensors on the device of their input.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -13,12 +15,16 @@ def effective_rank(features: Tensor) -> Tensor:
     """How many directions the features use: exp of the entropy of the normalised singular values.
 
     RankMe (Garrido et al. 2023, arXiv 2210.02885). Between 1 (all features parallel) and min(N, F); N should exceed the rank one
-    hopes to see. Features are not centred, as in the paper: features that are all equal have rank 1.
+    hopes to see. Features are not centred, as in the paper: features that are all equal have rank 1. Rows that are not finite are
+    left out; without any other the rank is not a number.
 
     Args:
         features: (N, F), one row a scan or view.
     """
-    values = torch.linalg.svdvals(_at_least_float32(features))
+    finite = features[features.isfinite().all(dim=-1)]
+    if not len(finite):
+        return torch.tensor(math.nan, device=features.device)
+    values = torch.linalg.svdvals(_at_least_float32(finite))
     shares = values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
     return _entropy(shares).exp()
 

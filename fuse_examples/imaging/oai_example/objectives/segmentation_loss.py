@@ -68,19 +68,19 @@ class DiceCELoss(nn.Module):
         return self._dice_loss(log_probabilities.exp(), labels), cross_entropy
 
     def _dice_loss(self, probabilities: Tensor, labels: Tensor) -> Tensor:
-        # One boolean mask per class instead of a float one-hot array of K channels; unbind, and not an index per class, because the
-        # backward of an index writes a K-channel gradient for each class.
-        voxels = tuple(range(0 if self.batch_dice else 1, labels.ndim))
-        overlap, size, present = [], [], []
-        for index, probability in enumerate(probabilities.unbind(dim=1)):
-            if index < self.first_class:
-                continue
-            mask = labels == index
-            count = mask.sum(dim=voxels)
-            overlap.append((probability * mask).sum(dim=voxels))
-            size.append(probability.sum(dim=voxels) + count)
-            present.append(count > 0)
-        dice = (2 * torch.stack(overlap) + self.smooth) / (torch.stack(size) + self.smooth)
-        weight = torch.stack(present).to(dice.dtype)
+        # Σ p g needs the probability of the true class alone, summed under its label: no one-hot array. It is summed row by row first,
+        # because adding millions of values to one float32 number would lose them.
+        batch, classes = probabilities.shape[:2]
+        rows = labels.reshape(-1, labels.shape[-1])
+        bins = (rows + classes * torch.arange(len(rows), device=rows.device).unsqueeze(1)).flatten()
+        true_probability = probabilities.gather(1, labels.unsqueeze(1)).flatten()
+        overlap = true_probability.new_zeros(len(rows) * classes).index_add(0, bins, true_probability).view(batch, -1, classes).sum(dim=1)
+        count = torch.bincount(bins, minlength=len(rows) * classes).view(batch, -1, classes).sum(dim=1)
+        size = probabilities.flatten(2).sum(dim=2) + count
+        if self.batch_dice:
+            overlap, size, count = (total.sum(dim=0, keepdim=True) for total in (overlap, size, count))
+        chosen = slice(self.first_class, None)
+        dice = (2 * overlap[:, chosen] + self.smooth) / (size[:, chosen] + self.smooth)
+        present = (count[:, chosen] > 0).to(dice.dtype)
         # Nothing present at all: the sum is 0 and keeps its place in the graph.
-        return ((1 - dice) * weight).sum() / weight.sum().clamp(min=1)
+        return ((1 - dice) * present).sum() / present.sum().clamp(min=1)

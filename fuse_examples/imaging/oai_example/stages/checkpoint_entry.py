@@ -7,15 +7,21 @@ from fuse_examples.imaging.oai_example.configuration.stage_config import StageCo
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.errors import WeightsError
-from fuse_examples.imaging.oai_example.models.backbone import Backbone
+from fuse_examples.imaging.oai_example.models.backbone import Backbone, build_backbone
 from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT, read_run_checkpoint
 from fuse_examples.imaging.oai_example.training.patient_hashes import hash_patients
 
 
 def project_entry(
-    stage: str, config: StageConfig, backbone: Backbone, preprocessing: Preprocessing, cases: Iterable[Case], **facts: Any
+    stage: str,
+    config: StageConfig,
+    backbone: Backbone,
+    preprocessing: Preprocessing,
+    cases: Iterable[Case],
+    inherited: Iterable[str] = (),
+    **facts: Any,
 ) -> dict[str, Any]:
-    """Return the project's entry of a checkpoint: plain values only.
+    """Return the project's entry of a checkpoint, and the metadata of an exported backbone: plain values only.
 
     Args:
         stage: "segmentation", "classification" or "dino".
@@ -23,14 +29,16 @@ def project_entry(
         backbone: its name and options travel.
         preprocessing: what prediction must repeat.
         cases: those whose images the weights have learnt from; their patients travel as salted hashes.
+        inherited: hashes of the patients that the weights it started from had learnt from.
         facts: what the stage adds, such as class names.
     """
     return {
         "stage": stage,
         "config": config.dump(),
-        "backbone": {"name": backbone.name, "options": dict(backbone.options)},
+        "backbone": backbone.name,
+        "backbone_options": dict(backbone.options),
         "preprocessing": preprocessing.as_dict(),
-        "patients": hash_patients(case.patient for case in cases),
+        "patients": sorted({*hash_patients(case.patient for case in cases), *inherited}),
         **facts,
     }
 
@@ -48,3 +56,8 @@ def saved_config(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration a checkpoint was trained with, as plain values."""
     config: dict[str, Any] = checkpoint[PROJECT]["config"]
     return config
+
+
+def saved_backbone(project: Mapping[str, Any], *, with_decoder: bool) -> Backbone:
+    """Build the backbone that a project's entry describes, with random weights."""
+    return build_backbone(project["backbone"], with_decoder=with_decoder, **project["backbone_options"])

@@ -19,11 +19,13 @@ class OpenedCases:
     Attributes:
         train: cases to learn from; none in a test run.
         evaluation: validation cases in training, test cases in a test run.
+        test: cases of the test folds, also in training, when they are not opened: no weights may have seen them.
         headers: of both.
     """
 
     train: tuple[Case, ...]
     evaluation: tuple[Case, ...]
+    test: tuple[Case, ...]
     headers: Mapping[str, CaseHeaders]
 
     def median_spacing(self, orientation: str) -> tuple[float, float, float]:
@@ -53,4 +55,4 @@ def open_cases(
     )
     train, evaluation = ((), splits.test) if testing else (splits.train, splits.val)
     headers = check_headers([*train, *evaluation], csv_path=config.csv_path, mask_affine=mask_affine)
-    return OpenedCases(train, evaluation, headers)
+    return OpenedCases(train, evaluation, splits.test, headers)

@@ -2,43 +2,51 @@
 
 from typing import Any, TypeVar
 
-from fuse_examples.imaging.oai_example.configuration.blocks import IntensitySettings
-from fuse_examples.imaging.oai_example.configuration.settings import settings_of
+from fuse_examples.imaging.oai_example.configuration.precedence import settle
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
-from fuse_examples.imaging.oai_example.models.backbone import Backbone
+from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
+from fuse_examples.imaging.oai_example.data.store import VolumeStore
+from fuse_examples.imaging.oai_example.geometry.volume import Shape
+from fuse_examples.imaging.oai_example.models.backbone import Backbone, build_backbone
 
 Config = TypeVar("Config", bound=StageConfig)
 
 
-def backbone_options(config: StageConfig) -> dict[str, Any]:
-    """The backbone's options that the configuration sets; the others keep the backbone's own defaults."""
-    given = {"width": config.width, "norm_statistics": config.norm_statistics}
-    return {option: value for option, value in given.items() if value is not None}
+def build_configured_backbone(config: StageConfig, *, with_decoder: bool, **options: Any) -> Backbone:
+    """The backbone of a configuration; options that it leaves null keep the backbone's own defaults."""
+    chosen = {"width": config.width, "norm_statistics": config.norm_statistics, **options}
+    given = {option: value for option, value in chosen.items() if value is not None}
+    name = settle(config).backbone
+    assert name is not None  # null stands for a name
+    return build_backbone(name, with_decoder=with_decoder, **given)
 
 
-def backbone_name(config: StageConfig) -> str:
-    """The backbone, by default the one that null stands for."""
-    name: str = config.backbone or settings_of(type(config))["backbone"].null_means
-    return name
-
-
-def resolved(config: Config, backbone: Backbone, **values: Any) -> Config:
+def resolved(config: Config, backbone: Backbone, **found: Any) -> Config:
     """The configuration without the nulls that stand for something.
 
     Args:
         config: as loaded.
         backbone: what was built from it; its options fill `width` and the like.
-        values: what the stage has found out itself, such as a spacing.
+        found: what the stage has found out itself, such as a spacing.
     """
-    meanings = settings_of(type(config))
+    own: dict[str, Any] = {option: backbone.options[option] for option in ("width", "norm_statistics") if option in backbone.options}
+    return settle(config).model_copy(update={**own, **found})
+
+
+def preprocessing_of(
+    config: StageConfig,
+    resize_to: Shape | None,
+    patch_size: Shape | None = None,
+    spacing: tuple[float, float, float] | None = None,
+) -> Preprocessing:
+    """What a resolved configuration does to every scan."""
     intensity = config.intensity
-    method = intensity.method or meanings["intensity.method"].null_means
-    percentiles = intensity.percentiles or tuple(meanings["intensity.percentiles"].null_means)
-    update = {
-        "backbone": backbone.name,
-        "width": backbone.options.get("width"),
-        "norm_statistics": backbone.options.get("norm_statistics"),
-        "orientation": config.orientation or meanings["orientation"].null_means,
-        "intensity": IntensitySettings(method=method, percentiles=percentiles if method == "percentile" else None, window=intensity.window),
-    }
-    return config.model_copy(update={**update, **values})
+    assert config.orientation is not None
+    assert intensity.method is not None
+    return Preprocessing(config.orientation, intensity.method, intensity.percentiles, intensity.window, resize_to, patch_size, spacing)
+
+
+def store_of(config: StageConfig) -> VolumeStore:
+    """The store of a resolved configuration."""
+    assert config.orientation is not None
+    return VolumeStore(config.store.path or config.results_dir / ".store", config.orientation, config.intensity.percentiles or (0.0, 100.0))

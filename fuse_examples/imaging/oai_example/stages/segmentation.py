@@ -4,29 +4,31 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from fuse_examples.imaging.oai_example.configuration.precedence import SIZES, TAUGHT_WITH, check_resume, from_checkpoint
 from fuse_examples.imaging.oai_example.configuration.segmentation_config import SegmentationConfig
+from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes, prepare_cases
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.segmentation_views import EvaluationCases, SegmentationTrainingViews
-from fuse_examples.imaging.oai_example.data.store import VolumeStore
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
 from fuse_examples.imaging.oai_example.evaluation.pictures import SegmentationPictures
-from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
-from fuse_examples.imaging.oai_example.evaluation.run_facts import RunFacts
-from fuse_examples.imaging.oai_example.evaluation.segmentation_report import write_segmentation_report
-from fuse_examples.imaging.oai_example.evaluation.segmentation_results import write_segmentation_results
-from fuse_examples.imaging.oai_example.evaluation.segmentation_writer import SegmentationWriter, example_overlays
-from fuse_examples.imaging.oai_example.models.backbone import Backbone, build_backbone, check_size
+from fuse_examples.imaging.oai_example.evaluation.segmentation_writer import SegmentationWriter
+from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
 from fuse_examples.imaging.oai_example.models.heads import SegmentationHead
 from fuse_examples.imaging.oai_example.objectives.segmentation_loss import DiceCELoss
-from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, read_stage_checkpoint, saved_config
+from fuse_examples.imaging.oai_example.stages.checkpoint_entry import (
+    project_entry,
+    read_stage_checkpoint,
+    saved_backbone,
+    saved_config,
+)
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
-from fuse_examples.imaging.oai_example.stages.resolution import backbone_name, backbone_options, resolved
+from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
+from fuse_examples.imaging.oai_example.stages.segmentation_results import write_results
+from fuse_examples.imaging.oai_example.stages.starting_weights import refuse_seen_patients, starting_weights
 from fuse_examples.imaging.oai_example.tasks.segmentation import SegmentationRecipe, SegmentationTask
 from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
@@ -51,110 +53,87 @@ def train_or_test(config: SegmentationConfig, *, check: bool = False) -> None:
 
 def train(config: SegmentationConfig, interruption: Interruption) -> None:
     """Train a segmenter in its run folder."""
-    checkpoint = _resumed(config)
+    config, checkpoint = _resumed(config)
     run = Run.for_training(config.results_dir, config.experiment, resume=checkpoint is not None, overwrite=config.overwrite)
+    config, weights, notes = starting_weights(config)
     seed_run(config.seed)
-    backbone = build_backbone(backbone_name(config), **backbone_options(config))
+    backbone = build_configured_backbone(config, with_decoder=True)
     check_size(backbone, config.resize_to or config.patch_size or (), "resize_to" if config.resize_to else "patch_size")
     cases = open_cases(config, masks=True, mask_affine=config.mask_affine)
+    refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = _resolved(config, backbone, cases)
-    preprocessing = _preprocessing(config)
-    with run.opened(config.dump()):
-        train_volumes, val_volumes = (_volumes(config, cases, split) for split in ("train", "evaluation"))
-        views = SegmentationTrainingViews(
-            train_volumes, preprocessing, config.augmentation, _label_pairs(config), config.patches_per_case, config.seed
-        )
-        data = VolumeDataModule(views, EvaluationCases(val_volumes, preprocessing), config.batch_size, config.n_workers, config.seed)
-        project = project_entry(STAGE, config, backbone, preprocessing, cases.train, structures=list(config.structures))
+    preprocessing = preprocessing_of(config, config.resize_to, config.patch_size, config.spacing)
+    with run.opened(config.dump()) as environment:
+        for note in notes:
+            log.info("%s", note)
+        weights.load_into(backbone, run.folder)
+        inherited = checkpoint[PROJECT]["patients"] if checkpoint else weights.patients
         writer = fit_run(
             config,
             run,
             _task(config, backbone),
-            data,
-            project,
-            interruption,
+            _training_data(config, cases, preprocessing),
+            project=project_entry(STAGE, config, backbone, preprocessing, cases.train, inherited, structures=list(config.structures)),
+            environment=environment,
+            interruption=interruption,
             monitor="val/dice",
             validate_every_n_epochs=config.validate_every_n_epochs,
             callbacks=_callbacks(config),
-            resumed_at=checkpoint["global_step"] if checkpoint else None,
+            checkpoint=checkpoint,
         )
-        log.info("best epoch: %s; test it with test_ckpt=%s", writer.best and writer.best["epoch"] + 1, writer.best_path)
+        log.info("best epoch: %s; to test it: test_ckpt=%s", writer.best["epoch"] + 1 if writer.best else "none", writer.best_path)
 
 
 def test(config: SegmentationConfig) -> None:
     """Evaluate the cases of the test folds with a checkpoint; masks, scores, intervals and the report go to `test/`."""
-    assert config.test_ckpt is not None
     checkpoint = read_stage_checkpoint(config.test_ckpt, "test_ckpt", STAGE)
     project = checkpoint[PROJECT]
     config, notes = from_checkpoint(config, saved_config(checkpoint), CHECKPOINT_KEYS)
     run = Run.for_testing(config.results_dir, config.experiment)
-    backbone = build_backbone(project["backbone"]["name"], **project["backbone"]["options"])
-    task = _task(config, backbone)
+    task = _task(config, saved_backbone(project, with_decoder=True))
     task.load_state_dict(checkpoint["state_dict"])
     cases = open_cases(config, masks=True, mask_affine=config.mask_affine)
+    refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config)
     with run.opened(config.dump()) as environment:
         for note in notes:
             log.info("%s", note)
-        volumes = _volumes(config, cases, "evaluation")
+        volumes = _volumes(config, cases, cases.evaluation)
         writer = SegmentationWriter(run.output, config.structures)
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
         evaluation = EvaluationCases(volumes, Preprocessing.from_dict(project["preprocessing"]))
         trainer.predict(task, datamodule=VolumeDataModule(None, evaluation, 1, config.n_workers, config.seed), return_predictions=False)
-        _report(config, run, writer, volumes, notes, environment)
+        write_results(config, run.output, writer.cases, volumes, notes, environment)
 
 
-def _report(
-    config: SegmentationConfig,
-    run: Run,
-    writer: SegmentationWriter,
-    volumes: Sequence[CaseVolumes],
-    notes: Sequence[str],
-    environment: Mapping[str, Any],
-) -> None:
-    metrics = write_segmentation_results(run.output, writer.cases, config.structures, Bootstrap(n_resamples=config.n_bootstrap))
-    overlays = example_overlays(run.output, writer.cases, {v.case.name: v for v in volumes}, config.structures)
-    facts = RunFacts(
-        config.experiment,
-        environment["command"],
-        str(config.test_ckpt),
-        str(config.csv_path),
-        config.test_folds,
-        configuration=yaml.safe_dump(config.dump(), sort_keys=False),
-    )
-    write_segmentation_report(run.output, facts, writer.cases, metrics, overlays)
-    print(metrics["dice"])
-
-
-def _resumed(config: SegmentationConfig) -> Mapping[str, Any] | None:
+def _resumed(config: SegmentationConfig) -> tuple[SegmentationConfig, Mapping[str, Any] | None]:
     if config.resume_training_from is None:
-        return None
+        return config, None
     checkpoint = read_stage_checkpoint(config.resume_training_from, "resume_training_from", STAGE)
-    check_resume(config, saved_config(checkpoint))
-    return checkpoint
+    return check_resume(config, saved_config(checkpoint)), checkpoint
 
 
 def _resolved(config: SegmentationConfig, backbone: Backbone, cases: OpenedCases) -> SegmentationConfig:
-    orientation = config.orientation or "RAS"
-    spacing = config.spacing or (cases.median_spacing(orientation) if config.patch_size else None)
-    return resolved(config, backbone, spacing=spacing, structure_names=config.structures)
+    settled = resolved(config, backbone)
+    if settled.patch_size is None or settled.spacing is not None:
+        return settled
+    assert settled.orientation is not None
+    return resolved(config, backbone, spacing=cases.median_spacing(settled.orientation))
 
 
-def _preprocessing(config: SegmentationConfig) -> Preprocessing:
-    intensity = config.intensity
-    assert config.orientation is not None
-    assert intensity.method is not None
-    return Preprocessing(
-        config.orientation, intensity.method, intensity.percentiles, intensity.window, config.resize_to, config.patch_size, config.spacing
-    )
+def _training_data(config: SegmentationConfig, cases: OpenedCases, preprocessing: Preprocessing) -> VolumeDataModule:
+    labels = {name: label for label, name in enumerate(config.structures, start=1)}
+    pairs = [(labels[one], labels[other]) for one, other in config.augmentation.flip_label_pairs or ()]
+    train, validation = _volumes(config, cases, cases.train), _volumes(config, cases, cases.evaluation)
+    patches = config.patches_per_case if config.patch_size else 1
+    views = SegmentationTrainingViews(train, preprocessing, config.augmentation, pairs, patches, config.seed)
+    return VolumeDataModule(views, EvaluationCases(validation, preprocessing), config.batch_size, config.n_workers, config.seed)
 
 
-def _volumes(config: SegmentationConfig, cases: OpenedCases, split: str) -> tuple[CaseVolumes, ...]:
-    folder = config.store.path or config.results_dir / ".store"
-    store = VolumeStore(folder, config.orientation or "RAS", config.intensity.percentiles or (0.0, 100.0))
+def _volumes(config: SegmentationConfig, cases: OpenedCases, chosen: Sequence[Case]) -> tuple[CaseVolumes, ...]:
     return prepare_cases(
-        getattr(cases, split),
+        chosen,
         cases.headers,
-        store,
+        store_of(config),
         config.csv_path,
         num_classes=config.num_classes,
         mask_takes_image_affine=config.mask_affine == "from_image",
@@ -162,7 +141,9 @@ def _volumes(config: SegmentationConfig, cases: OpenedCases, split: str) -> tupl
 
 
 def _task(config: SegmentationConfig, backbone: Backbone) -> SegmentationTask:
-    recipe = SegmentationRecipe(config.learning_rate, config.weight_decay, config.warmup_epochs, config.patch_size, config.overlap)
+    recipe = SegmentationRecipe(
+        config.learning_rate, config.weight_decay, config.warmup_epochs, config.patch_size, config.overlap, config.freeze_backbone
+    )
     head = SegmentationHead(backbone.decoder_dim, config.num_classes)
     return SegmentationTask(backbone, head, DiceCELoss(config.num_classes), config.structures, recipe)
 
@@ -172,8 +153,3 @@ def _callbacks(config: SegmentationConfig) -> list[Callback]:
     if config.early_stopping_patience is not None:
         callbacks.append(EarlyStopping("val/dice", mode="max", patience=config.early_stopping_patience))
     return callbacks
-
-
-def _label_pairs(config: SegmentationConfig) -> list[tuple[int, int]]:
-    labels = {name: label for label, name in enumerate(config.structures, start=1)}
-    return [(labels[one], labels[other]) for one, other in config.augmentation.flip_label_pairs or ()]

@@ -13,6 +13,7 @@ from torch.optim import AdamW, Optimizer
 
 from fuse_examples.imaging.oai_example.objectives import collapse
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
+from fuse_examples.imaging.oai_example.objectives.norm_statistics import restore_statistics, statistics_momentum
 from fuse_examples.imaging.oai_example.objectives.teacher import start_teacher, update_teacher
 from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe, StepValues, parameter_groups
 
@@ -33,6 +34,9 @@ class DINOTask(pl.LightningModule):
     * The teacher always runs in evaluation mode. Its normalisation statistics are the moving average of the student's, so its
       targets do not depend on what else is in the batch, nothing else writes to its buffers, and what is trained against is
       exactly what is exported (Cai et al. 2021, arXiv 2101.08482).
+    * Only global views move the student's normalisation statistics: the teacher and the tasks that come after see such views, and
+      small crops look different. Before the first step both networks take their statistics from the first batch, since at
+      momentum 0.996 those that networks are made with (mean 0, variance 1) would linger for a thousand steps.
 
     Attributes:
         student_backbone, student_head, teacher_backbone, teacher_head, criterion: also the prefixes of keys in checkpoints.
@@ -74,6 +78,8 @@ class DINOTask(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of one batch; remembers the teacher's logits for the centre."""
+        if self.trainer.global_step == 0 and batch_idx == 0:
+            self._start_statistics(batch)
         values = self.values_at(self.trainer.global_step)
         teacher_features, teacher_logits, student_logits = self._both_networks(batch)
         loss: Tensor = self.criterion(student_logits, teacher_logits, values.teacher_temperature)
@@ -90,13 +96,28 @@ class DINOTask(pl.LightningModule):
         loss = self.criterion(student_logits, teacher_logits, temperature)
         self.log("val/loss", loss, on_epoch=True, batch_size=teacher_logits.shape[1], sync_dist=True)
 
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Features (B, F) of {"image": (B, C, D, H, W)}."""
+        features: Tensor = self(batch["image"])
+        return features
+
     def _both_networks(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """The teacher's features (V_t * B, F) and logits (V_t, B, K), and the student's logits (V, B, K)."""
         views, n_global = batch["views"], int(batch["n_global"])
         with torch.no_grad():
-            features, teacher_logits = _features_and_logits(self.teacher_backbone, self.teacher_head, views[:n_global])
-        _, student_logits = _features_and_logits(self.student_backbone, self.student_head, views)
-        return features.flatten(0, 1), teacher_logits, student_logits
+            features = _embed_views(self.teacher_backbone, views[:n_global])
+            teacher_logits = _logits(self.teacher_head, features)
+        global_features = _embed_views(self.student_backbone, views[:n_global])
+        with statistics_momentum(self.student_backbone, 0.0):
+            local_features = _embed_views(self.student_backbone, views[n_global:])
+        student_logits = _logits(self.student_head, [*global_features, *local_features])
+        return torch.cat(features), teacher_logits, student_logits
+
+    def _start_statistics(self, batch: dict[str, Any]) -> None:
+        """Set the normalisation statistics of both networks to those of one batch."""
+        with torch.no_grad(), statistics_momentum(self.student_backbone, 1.0):
+            _embed_views(self.student_backbone, batch["views"][: batch["n_global"]])
+        update_teacher(self.student_backbone, self.teacher_backbone, momentum=0.0)
 
     # --- one optimiser step
 
@@ -143,6 +164,9 @@ class DINOTask(pl.LightningModule):
             update_teacher(self.student_backbone, self.teacher_backbone, values.momentum)
             update_teacher(self.student_head, self.teacher_head, values.momentum)
             self.criterion.update_center(torch.cat(self._pending_logits, dim=1))
+        else:
+            restore_statistics(self.student_backbone, self.teacher_backbone)
+            restore_statistics(self.student_head, self.teacher_head)
         self._pending_logits.clear()
 
     # --- what is watched
@@ -179,11 +203,8 @@ class DINOTask(pl.LightningModule):
         self.log("dino/prototypes_used", self._used_prototypes.float().mean(), sync_dist=True)
 
 
-def _features_and_logits(backbone: nn.Module, head: nn.Module, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Features (V, B, F) and logits (V, B, K) of V views; views of one size go through the backbone as one batch.
-
-    The head runs in float32 also under autocast: a softmax at temperature 0.04 magnifies rounding 25 times.
-    """
+def _embed_views(backbone: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:
+    """Features (B, F) of each view; views of one size go through the backbone as one batch."""
     by_size: dict[torch.Size, list[int]] = {}
     for index, view in enumerate(views):
         by_size.setdefault(view.shape, []).append(index)
@@ -191,10 +212,18 @@ def _features_and_logits(backbone: nn.Module, head: nn.Module, views: Sequence[T
     for indices in by_size.values():
         together = _embed(backbone, torch.cat([views[index] for index in indices]))
         features.update(zip(indices, together.chunk(len(indices)), strict=True))
-    in_order = torch.stack([features[index] for index in range(len(views))])
-    with torch.autocast(in_order.device.type, enabled=False):
-        logits = head(in_order.float().flatten(0, 1))
-    return in_order, logits.unflatten(0, in_order.shape[:2])
+    return [features[index] for index in range(len(views))]
+
+
+def _logits(head: nn.Module, features: Sequence[Tensor]) -> Tensor:
+    """Logits (V, B, K) of V views' features (B, F), in float32 also under autocast.
+
+    A softmax at temperature 0.04 magnifies rounding 25 times.
+    """
+    together = torch.stack(list(features)).float()
+    with torch.autocast(together.device.type, enabled=False):
+        logits: Tensor = head(together.flatten(0, 1))
+    return logits.view(*together.shape[:2], -1)
 
 
 def _embed(backbone: nn.Module, volumes: Tensor) -> Tensor:

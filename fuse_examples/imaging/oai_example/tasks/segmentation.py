@@ -27,6 +27,7 @@ class SegmentationRecipe:
         learning_rate, weight_decay, warmup_epochs: AdamW and its schedule (`training.optimisation`).
         window: voxels of a sliding window in evaluation, None for whole volumes.
         overlap: share of a window's edge that neighbours share.
+        freeze_backbone: whether the head alone learns; the backbone then stays in evaluation mode.
     """
 
     learning_rate: float
@@ -34,6 +35,7 @@ class SegmentationRecipe:
     warmup_epochs: int
     window: tuple[int, int, int] | None
     overlap: float
+    freeze_backbone: bool = False
 
 
 class SegmentationTask(pl.LightningModule):
@@ -63,6 +65,16 @@ class SegmentationTask(pl.LightningModule):
         self.recipe = recipe
         self.structure_dice = [MeanMetric(nan_strategy="ignore") for _ in self.structure_names]
         self.mean_dice = MeanMetric(nan_strategy="ignore")
+
+        if recipe.freeze_backbone:
+            backbone.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "SegmentationTask":
+        """Set the mode; a frozen backbone stays in evaluation mode, so that its normalisation keeps its statistics."""
+        super().train(mode)
+        if self.recipe.freeze_backbone:
+            self.backbone.eval()
+        return self
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, D, H, W) image to (B, K, D, H, W) logits."""

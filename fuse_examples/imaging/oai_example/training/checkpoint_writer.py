@@ -128,8 +128,9 @@ class CheckpointWriter(Checkpoint):
         self.best = state_dict["best"]
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the project's entry and the state of the random numbers, one per rank."""
-        checkpoint[PROJECT] = {**self.project, "format_version": FORMAT_VERSION}
+        """Add the project's entry, with the tasks of trackers to continue, and the state of the random numbers of each rank."""
+        trackers = {logger.name: logger.version for logger in trainer.loggers if logger.name and logger.version}
+        checkpoint[PROJECT] = {**self.project, "format_version": FORMAT_VERSION, "trackers": trackers}
         checkpoint["random_state"] = _of_all_ranks(random_state(), trainer.world_size)
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ TEST_FILES = (
 )  # fmt: skip
 TRAINING_FILES = (
     "config.yaml", "environment.json", "log.txt", "val_metrics.json", "load_report.json", "backbone.safetensors", "events.out.tfevents.*",
-    "clearml_task.json", "checkpoints/last.ckpt", "checkpoints/best.ckpt", f"checkpoints/.*{TEMPORARY}", f".*{TEMPORARY}",
+    "checkpoints/last.ckpt", "checkpoints/best.ckpt", f"checkpoints/.*{TEMPORARY}", f".*{TEMPORARY}",
 )  # fmt: skip
 """What runs write, as patterns in the run's folder and in its `test/`; `overwrite` removes these and nothing else."""
 
@@ -115,7 +115,7 @@ class Run:
             self._remove(self.folder / "test", TEST_FILES)
             self._remove(self.folder, TRAINING_FILES)
         elif not self._resume:
-            self._remove(self.folder, ("events.out.tfevents.*", "clearml_task.json", "val_metrics.json"))
+            self._remove(self.folder, ("events.out.tfevents.*", "val_metrics.json"))
 
     @staticmethod
     def _remove(folder: Path, patterns: tuple[str, ...]) -> None:

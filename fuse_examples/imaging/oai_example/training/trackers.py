@@ -1,12 +1,15 @@
-"""Where curves go: TensorBoard's event files in the run's folder."""
+"""Where curves and pictures go: TensorBoard's event files in the run's folder, and ClearML when it is asked for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from lightning_utilities.core.rank_zero import rank_zero_only
 from numpy.typing import NDArray
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers.logger import Logger
+
+from fuse_examples.imaging.oai_example.training.clearml_tracker import ClearMLTracker
 
 
 class RunTensorBoard(TensorBoardLogger):
@@ -30,19 +33,19 @@ class RunTensorBoard(TensorBoardLogger):
         """Put what was logged on the disk; Lightning's would write hparams.yaml besides."""
         self.experiment.flush()
 
-    @rank_zero_only
-    def log_picture(self, tag: str, pixels: NDArray[np.uint8], step: int) -> None:
-        """Write a picture, (H, W, 3) in uint8."""
-        self.experiment.add_image(tag, pixels, step, dataformats="HWC")
-
     @property
     def log_dir(self) -> str:
         """The run's folder."""
         return str(self._root_dir)
 
+    @rank_zero_only
+    def log_image(self, name: str, image: NDArray[np.uint8], step: int) -> None:
+        """Write a picture, (H, W) or (H, W, 3)."""
+        self.experiment.add_image(name, image, step, dataformats="HW" if image.ndim == 2 else "HWC")
 
-def log_picture(loggers: Sequence[Logger], tag: str, pixels: NDArray[np.uint8], step: int) -> None:
-    """Show a picture, (H, W, 3) in uint8, with every logger that takes pictures."""
+
+def log_image(loggers: Iterable[Logger], name: str, image: NDArray[np.uint8], step: int) -> None:
+    """Give a picture, (H, W) or (H, W, 3), to each tracker that takes pictures and may have them."""
     for logger in loggers:
-        if isinstance(logger, RunTensorBoard):
-            logger.log_picture(tag, pixels, step)
+        if isinstance(logger, RunTensorBoard | ClearMLTracker):
+            logger.log_image(name, image, step)

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fuse_examples.imaging.oai_example.configuration.yaml_source import write_text as yaml_text
 from fuse_examples.imaging.oai_example.errors import UserError
 from fuse_examples.imaging.oai_example.training.environment import describe_environment
 from fuse_examples.imaging.oai_example.training.run_log import logged_to
@@ -95,7 +94,7 @@ class Run:
         self._clear()
         self.output.mkdir(parents=True, exist_ok=True)
         with logged_to(self.output / "log.txt"):
-            write_text(self.output / "config.yaml", yaml.safe_dump(dict(config_dump), sort_keys=False, allow_unicode=True))
+            write_text(self.output / "config.yaml", yaml_text(dict(config_dump)))
             write_json(self.output / "environment.json", environment)
             log.info("%s: %s", self.output, environment["command"])
             try:

@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import fields, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
 from fuse_examples.imaging.oai_example.tasks.dino import DINOTask
-from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe, parameter_groups
+from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe
 
 N_PROTOTYPES = 16
 RECIPE = DINORecipe(
@@ -292,7 +293,9 @@ def test_frozen_last_layer_counts_for_nothing_when_gradients_are_clipped() -> No
 
 def test_weights_decay_and_biases_do_not() -> None:
     task = make_task()
-    decaying, rest = parameter_groups(task.student_backbone, task.student_head)
+    decaying, rest = task.configure_optimizers().param_groups
+    assert decaying["decays"]
+    assert not rest["decays"]
     names = {id(parameter): name for name, parameter in task.named_parameters()}
     assert {names[id(parameter)] for parameter in decaying["params"]} == {
         "student_backbone.layers.0.weight",
@@ -356,7 +359,7 @@ def test_a_run_of_unknown_length_is_refused() -> None:
 def test_views_of_one_size_are_one_batch_and_the_teacher_sees_global_ones() -> None:
     task = make_task()
     fit(task, loader(4), max_epochs=1)
-    assert task.student_backbone.batches[1:] == [(4, 1, 6, 8, 8), (6, 1, 4, 6, 6)] * 2  # the first starts the statistics
+    assert task.student_backbone.batches[-4:] == [(4, 1, 6, 8, 8), (6, 1, 4, 6, 6)] * 2
     assert task.teacher_backbone.batches == [(4, 1, 6, 8, 8)] * 2
 
 
@@ -432,7 +435,7 @@ def mode_correlation(backbone: nn.Module, volumes: Tensor) -> tuple[float, float
     return np.corrcoef(evaluated.ravel(), trained.ravel())[0, 1], min(per_feature)
 
 
-@pytest.mark.parametrize(("momentum", "epochs"), [(0.996, 1), (0.996, 5), (0.9, 20)])
+@pytest.mark.parametrize(("momentum", "epochs"), [(0.996, 1), (0.996, 5), (0.9, 15)])
 def test_features_of_the_exported_backbone_in_evaluation_and_in_training_mode_correlate(momentum: float, epochs: int) -> None:
     task = make_task(replace(RECIPE, learning_rate=0.003, momentum_start=momentum, momentum_end=1.0))
     fit(task, loader(32, 4), max_epochs=epochs)
@@ -440,16 +443,60 @@ def test_features_of_the_exported_backbone_in_evaluation_and_in_training_mode_co
     assert min(mode_correlation(task.teacher_backbone, volumes)) > 0.95
 
 
-def test_local_views_and_validation_leave_the_statistics_alone() -> None:
-    """Statistics after one step are those of the global views, by the layer's own momentum, from the first batch's on."""
-    task = make_task()
-    views = next(iter(loader(2)))["views"]
-    fit(task, loader(2), loader(4), max_epochs=1)
+def test_statistics_start_from_the_global_views_of_the_first_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At learning rate 0 the first layer's statistics are known: the mean over batches of those of its output for global views."""
+    monkeypatch.setattr("fuse_examples.imaging.oai_example.tasks.dino.STATISTICS_VOLUMES", 5)
+    started: dict[str, Tensor] = {}
+
+    class Start(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            started.update(snapshot(pl_module))
+
+    task = make_task(replace(RECIPE, learning_rate=0.0, learning_rate_end=0.0))
+    fit(task, loader(8, poisoned=(3,)), max_epochs=1, callbacks=[Start()])
     first_layer = make_task().student_backbone.layers[0]
-    values = first_layer(torch.cat(views[:2])).transpose(0, 1).flatten(1).double()
-    assert task.student_backbone.layers[1].momentum == 0.1
+    with torch.no_grad():
+        outputs = [first_layer(torch.cat(batch["views"][:2])).transpose(0, 1).flatten(1).double() for batch in loader(8, poisoned=(3,))]
+    expected = {"mean": (outputs[0].mean(dim=1) + outputs[2].mean(dim=1)) / 2, "var": (outputs[0].var(dim=1) + outputs[2].var(dim=1)) / 2}
+    for network, (name, values) in product(("student", "teacher"), expected.items()):
+        torch.testing.assert_close(started[f"{network}_backbone.layers.1.running_{name}"].double(), values, rtol=1e-5, atol=1e-6)
+    assert task.student_backbone.layers[1].momentum == 0.1, "the layers' own momentum is back"
+
+
+def test_local_views_and_validation_leave_the_statistics_alone() -> None:
+    task = make_task(replace(RECIPE, learning_rate=0.0, learning_rate_end=0.0))
+    fit(task, loader(2), loader(4), max_epochs=1)
+    views = next(iter(loader(2)))["views"]
+    with torch.no_grad():
+        values = make_task().student_backbone.layers[0](torch.cat(views[:2])).transpose(0, 1).flatten(1).double()
     torch.testing.assert_close(task.student_backbone.layers[1].running_mean.double(), values.mean(dim=1), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(task.student_backbone.layers[1].running_var.double(), values.var(dim=1), rtol=1e-5, atol=1e-6)
+
+
+def test_networks_without_statistics_start_at_once() -> None:
+    task = make_task()
+    for backbone in (task.student_backbone, task.teacher_backbone):
+        backbone.layers[1] = backbone.layers[4] = nn.Identity()
+    fit(task, loader(8), max_epochs=1)
+    assert len(task.student_backbone.batches) == 2 * (1 + 4), "one batch to see that there is nothing to start, then four to train"
+
+
+def test_statistics_of_a_head_with_batch_norm_start_too() -> None:
+    torch.manual_seed(0)
+    head = nn.Sequential()
+    head.add_module("norm", nn.BatchNorm1d(8))
+    head.add_module("last_layer", nn.Linear(8, N_PROTOTYPES))
+    task = DINOTask(TinyBackbone(), head, DINOLoss(N_PROTOTYPES), replace(RECIPE, learning_rate=0.0, learning_rate_end=0.0))
+    _, recorder = fit(task, max_epochs=1)
+    features = torch.cat([task(view) for batch in loader() for view in batch["views"]])
+    for network in ("student", "teacher"):
+        mean = recorder.states[0][f"{network}_head.norm.running_mean"]
+        assert (mean - features.mean(dim=0)).abs().max() < 0.1 < features.mean(dim=0).abs().max()
+
+
+def test_a_backbone_that_comes_in_evaluation_mode_is_trained() -> None:
+    task = DINOTask(TinyBackbone().eval(), TinyHead().eval(), DINOLoss(N_PROTOTYPES))
+    assert all(module.training for module in [*task.student_backbone.modules(), *task.student_head.modules()])
 
 
 # --- what is watched

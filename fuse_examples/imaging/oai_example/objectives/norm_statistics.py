@@ -1,4 +1,4 @@
-"""Control over the running statistics of batch normalisation: how far a forward pass moves them."""
+"""Control over the running statistics of batch normalisation: how far a pass moves them, and what is done when it spoilt them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,12 +23,19 @@ def statistics_momentum(network: nn.Module, momentum: float) -> Iterator[None]:
 
 
 @torch.no_grad()
-def restore_statistics(network: nn.Module, sound: nn.Module) -> None:
-    """Replace what is not finite in a network's buffers by the values of a network built alike.
+def restore_buffers(network: nn.Module, sound: nn.Module) -> bool:
+    """Replace what is not finite in a network's buffers by the values of a network built alike; return whether anything was.
 
     One voxel that is not a number makes the running statistics of every layer so for good, even where the step it spoilt is skipped.
     """
-    replacements = dict(sound.named_buffers())
-    for name, tensor in network.named_buffers():
-        if tensor.is_floating_point():
-            tensor.copy_(torch.where(tensor.isfinite(), tensor, replacements[name]))
+    was_spoilt = False
+    for mine, theirs in zip(network.buffers(), sound.buffers(), strict=True):
+        if mine.is_floating_point() and not (finite := mine.isfinite()).all():
+            mine.copy_(torch.where(finite, mine, theirs))
+            was_spoilt = True
+    return was_spoilt
+
+
+def differ_in_buffers(network: nn.Module, other: nn.Module) -> bool:
+    """Whether any buffer of two networks built alike differs."""
+    return any(not torch.equal(mine, theirs) for mine, theirs in zip(network.buffers(), other.buffers(), strict=True))

@@ -1,7 +1,8 @@
 """DINO pre-training of a 3D backbone as a Lightning module: a student learns to say what its own moving average says."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,14 +11,21 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
+from torch.utils.data import DataLoader
 
+from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.objectives import collapse
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
-from fuse_examples.imaging.oai_example.objectives.norm_statistics import restore_statistics, statistics_momentum
+from fuse_examples.imaging.oai_example.objectives.norm_statistics import differ_in_buffers, restore_buffers, statistics_momentum
 from fuse_examples.imaging.oai_example.objectives.teacher import start_teacher, update_teacher
-from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe, StepValues, parameter_groups
+from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe, StepValues
+from fuse_examples.imaging.oai_example.training.optimisation import parameter_groups
 
-FEATURE_ROWS = 1024  # of the teacher's latest features, for the effective rank
+Batch = dict[str, Any]
+FEATURE_ROWS = 1024
+"""How many of the teacher's latest features the effective rank is of."""
+STATISTICS_VOLUMES = 128
+"""How many volumes normalisation statistics start from."""
 
 
 class DINOTask(pl.LightningModule):
@@ -34,19 +42,20 @@ class DINOTask(pl.LightningModule):
     * The teacher always runs in evaluation mode. Its normalisation statistics are the moving average of the student's, so its
       targets do not depend on what else is in the batch, nothing else writes to its buffers, and what is trained against is
       exactly what is exported (Cai et al. 2021, arXiv 2101.08482).
-    * Only global views move the student's normalisation statistics: the teacher and the tasks that come after see such views, and
-      small crops look different. Before the first step both networks take their statistics from the first batch, since at
-      momentum 0.996 those that networks are made with (mean 0, variance 1) would linger for a thousand steps.
+    * Only global views move the statistics of the student's backbone: the teacher and the tasks that come after see such views, and
+      small crops look different.
+    * A new run starts with the statistics of its first volumes in both networks. Those that a network is made with (mean 0,
+      variance 1), or those of another modality, would linger in a slow teacher for a thousand steps and spoil its targets.
 
     Attributes:
         student_backbone, student_head, teacher_backbone, teacher_head, criterion: also the prefixes of keys in checkpoints.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, criterion: DINOLoss, recipe: DINORecipe | None = None) -> None:
+    def __init__(self, backbone: Backbone, head: nn.Module, criterion: DINOLoss, recipe: DINORecipe | None = None) -> None:
         """Copy the teacher from the student, so load weights into `backbone` beforehand.
 
         Args:
-            backbone: has `embed`, (B, C, D, H, W) to (B, F).
+            backbone: the student's, without a decoder.
             head: (B, F) to (B, K) logits, its last layer being `last_layer`.
             criterion: the loss with its centre.
             recipe: schedules and optimiser values.
@@ -62,6 +71,7 @@ class DINOTask(pl.LightningModule):
         self._recent_features: list[Tensor] = []
         self._used_prototypes: Tensor | None = None
         self._is_stepping = False
+        self.train()  # Lightning trains modules in the mode it finds them in, and a loaded backbone may come in evaluation mode
 
     def train(self, mode: bool = True) -> "DINOTask":
         """Set the student's mode; the teacher stays in evaluation mode."""
@@ -72,14 +82,47 @@ class DINOTask(pl.LightningModule):
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Features of the teacher's backbone, (B, C, D, H, W) to (B, F): those of the network that is exported."""
-        return _embed(self.teacher_backbone, volumes)
+        return self.teacher_backbone.embed(volumes)
+
+    # --- the start
+
+    def on_train_start(self) -> None:
+        """Start the normalisation statistics, unless the run is resumed."""
+        if self.trainer.global_step == 0:
+            with self.trainer.precision_plugin.forward_context():
+                self._start_statistics(self._training_batches())
+
+    def _start_statistics(self, batches: Iterable[Batch]) -> None:
+        """Set the normalisation statistics of both networks to their mean over batches, those that are not finite left out."""
+        n_sound = n_volumes = 0
+        for batch in batches:
+            share = 1 / (n_sound + 1)
+            with torch.no_grad(), statistics_momentum(self.student_backbone, share), statistics_momentum(self.student_head, share):
+                self._student_logits(batch)
+            if not any(differ_in_buffers(student, teacher) for student, teacher in self._pairs()):
+                return  # no layer keeps statistics
+            if not self._restore_statistics():
+                n_sound += 1
+                self._update_teacher(momentum=0.0)
+            n_volumes += len(batch["views"][0])
+            if n_volumes >= STATISTICS_VOLUMES:
+                return
+
+    def _training_batches(self) -> Iterator[Batch]:
+        """Batches of the first epoch, on the device."""
+        loader = self.trainer.train_dataloader
+        assert loader is not None
+        batches: Iterable[Batch] = loader
+        if isinstance(loader, DataLoader) and loader.batch_sampler is not None:
+            # Made here: workers that persist serve one iterator, and training has taken it.
+            batches = (loader.collate_fn([loader.dataset[index] for index in indices]) for indices in loader.batch_sampler)
+        for batch in islice(batches, int(self.trainer.num_training_batches)):
+            yield self.trainer.strategy.batch_to_device(batch, self.device)
 
     # --- one batch
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; remembers the teacher's logits for the centre."""
-        if self.trainer.global_step == 0 and batch_idx == 0:
-            self._start_statistics(batch)
         values = self.values_at(self.trainer.global_step)
         teacher_features, teacher_logits, student_logits = self._both_networks(batch)
         loss: Tensor = self.criterion(student_logits, teacher_logits, values.teacher_temperature)
@@ -88,7 +131,7 @@ class DINOTask(pl.LightningModule):
         self._log_training(loss, student_logits.detach(), teacher_logits, values)
         return loss
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss of one batch with the centre and teacher as they are."""
         _, teacher_logits, student_logits = self._both_networks(batch)
         is_fitting = self.trainer.state.fn == TrainerFn.FITTING
@@ -96,28 +139,25 @@ class DINOTask(pl.LightningModule):
         loss = self.criterion(student_logits, teacher_logits, temperature)
         self.log("val/loss", loss, on_epoch=True, batch_size=teacher_logits.shape[1], sync_dist=True)
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Features (B, F) of {"image": (B, C, D, H, W)}."""
         features: Tensor = self(batch["image"])
         return features
 
-    def _both_networks(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    def _both_networks(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The teacher's features (V_t * B, F) and logits (V_t, B, K), and the student's logits (V, B, K)."""
-        views, n_global = batch["views"], int(batch["n_global"])
         with torch.no_grad():
-            features = _embed_views(self.teacher_backbone, views[:n_global])
+            features = _embed_views(self.teacher_backbone, batch["views"][: batch["n_global"]])
             teacher_logits = _logits(self.teacher_head, features)
-        global_features = _embed_views(self.student_backbone, views[:n_global])
-        with statistics_momentum(self.student_backbone, 0.0):
-            local_features = _embed_views(self.student_backbone, views[n_global:])
-        student_logits = _logits(self.student_head, [*global_features, *local_features])
-        return torch.cat(features), teacher_logits, student_logits
+        return torch.cat(features), teacher_logits, self._student_logits(batch)
 
-    def _start_statistics(self, batch: dict[str, Any]) -> None:
-        """Set the normalisation statistics of both networks to those of one batch."""
-        with torch.no_grad(), statistics_momentum(self.student_backbone, 1.0):
-            _embed_views(self.student_backbone, batch["views"][: batch["n_global"]])
-        update_teacher(self.student_backbone, self.teacher_backbone, momentum=0.0)
+    def _student_logits(self, batch: Batch) -> Tensor:
+        """Logits (V, B, K) of all views; only the global ones move the backbone's statistics."""
+        views, n_global = batch["views"], batch["n_global"]
+        of_global = _embed_views(self.student_backbone, views[:n_global])
+        with statistics_momentum(self.student_backbone, 0.0):
+            of_local = _embed_views(self.student_backbone, views[n_global:])
+        return _logits(self.student_head, [*of_global, *of_local])
 
     # --- one optimiser step
 
@@ -134,8 +174,9 @@ class DINOTask(pl.LightningModule):
         return self.recipe.at(step, int(n_steps), math.ceil(per_epoch))
 
     def configure_optimizers(self) -> Optimizer:
-        """AdamW over the student; `optimizer_step` sets its learning rate and weight decay."""
-        return AdamW(parameter_groups(self.student_backbone, self.student_head), lr=self.recipe.learning_rate, weight_decay=0.0)
+        """AdamW over the student; `optimizer_step` sets the learning rate, and the weight decay of the groups that decay."""
+        groups = parameter_groups(self.named_parameters(), self.recipe.learning_rate, weight_decay=1.0)
+        return AdamW([{**group, "decays": group["weight_decay"] > 0} for group in groups])
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Freeze the last layer in the first epochs, before gradients are clipped, and drop gradients that are not finite."""
@@ -161,13 +202,24 @@ class DINOTask(pl.LightningModule):
             group["weight_decay"] = values.weight_decay if group["decays"] else 0.0
         optimizer.step(closure=optimizer_closure)
         if self._is_stepping:
-            update_teacher(self.student_backbone, self.teacher_backbone, values.momentum)
-            update_teacher(self.student_head, self.teacher_head, values.momentum)
+            self._update_teacher(values.momentum)
             self.criterion.update_center(torch.cat(self._pending_logits, dim=1))
         else:
-            restore_statistics(self.student_backbone, self.teacher_backbone)
-            restore_statistics(self.student_head, self.teacher_head)
+            self._restore_statistics()
         self._pending_logits.clear()
+
+    def _pairs(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
+        """(student, teacher) of each part."""
+        return (self.student_backbone, self.teacher_backbone), (self.student_head, self.teacher_head)
+
+    def _update_teacher(self, momentum: float) -> None:
+        for student, teacher in self._pairs():
+            update_teacher(student, teacher, momentum)
+
+    def _restore_statistics(self) -> bool:
+        """Whether the student's statistics were not finite; they are the teacher's then."""
+        were_spoilt = [restore_buffers(student, teacher) for student, teacher in self._pairs()]
+        return any(were_spoilt)
 
     # --- what is watched
 
@@ -203,14 +255,14 @@ class DINOTask(pl.LightningModule):
         self.log("dino/prototypes_used", self._used_prototypes.float().mean(), sync_dist=True)
 
 
-def _embed_views(backbone: nn.Module, views: Sequence[Tensor]) -> list[Tensor]:
+def _embed_views(backbone: Backbone, views: Sequence[Tensor]) -> list[Tensor]:
     """Features (B, F) of each view; views of one size go through the backbone as one batch."""
     by_size: dict[torch.Size, list[int]] = {}
     for index, view in enumerate(views):
         by_size.setdefault(view.shape, []).append(index)
     features: dict[int, Tensor] = {}
     for indices in by_size.values():
-        together = _embed(backbone, torch.cat([views[index] for index in indices]))
+        together = backbone.embed(torch.cat([views[index] for index in indices]))
         features.update(zip(indices, together.chunk(len(indices)), strict=True))
     return [features[index] for index in range(len(views))]
 
@@ -224,11 +276,6 @@ def _logits(head: nn.Module, features: Sequence[Tensor]) -> Tensor:
     with torch.autocast(together.device.type, enabled=False):
         logits: Tensor = head(together.flatten(0, 1))
     return logits.view(*together.shape[:2], -1)
-
-
-def _embed(backbone: nn.Module, volumes: Tensor) -> Tensor:
-    features: Tensor = backbone.embed(volumes)  # type: ignore[operator]  # nn.Module does not declare it
-    return features
 
 
 def _drop_gradients(network: nn.Module) -> None:

@@ -1,10 +1,7 @@
-"""The values of a DINO run that change while it trains, and the optimiser's parameter groups."""
+"""The values of a DINO run that change while it trains."""
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any
-
-from torch import nn
 
 from fuse_examples.imaging.oai_example.objectives.schedules import cosine_schedule, linear_warmup
 
@@ -80,12 +77,3 @@ class DINORecipe:
             momentum=cosine_schedule(step, self.momentum_start, self.momentum_end, n_steps),
             teacher_temperature=linear_warmup(step, self.teacher_temperature_start, self.teacher_temperature, temperature_steps),
         )
-
-
-def parameter_groups(*networks: nn.Module) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups, marked by `decays`: weights with several axes, and biases and the like with one."""
-    parameters = [parameter for network in networks for parameter in network.parameters() if parameter.requires_grad]
-    return [
-        {"params": [parameter for parameter in parameters if parameter.ndim > 1], "decays": True},
-        {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "decays": False},
-    ]

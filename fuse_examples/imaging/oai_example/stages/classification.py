@@ -26,6 +26,7 @@ from fuse_examples.imaging.oai_example.stages.checkpoint_entry import (
     saved_config,
 )
 from fuse_examples.imaging.oai_example.stages.classification_results import PredictionWriter, write_results
+from fuse_examples.imaging.oai_example.stages.feasibility import print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
@@ -44,15 +45,15 @@ log = logging.getLogger(__name__)
 
 
 def train_or_test(config: ClassificationConfig, *, check: bool = False) -> None:
-    """Train and validate; or, with `test_ckpt`, evaluate the test folds."""
+    """Train and validate; or, with `test_ckpt`, evaluate the test folds. With `check`, try it and say what it would do."""
     with Interruption() as interruption:
         if config.test_ckpt is None:
-            train(config, interruption)
+            train(config, interruption, check=check)
         else:
-            test(config)
+            evaluate(config, check=check)
 
 
-def train(config: ClassificationConfig, interruption: Interruption) -> None:
+def train(config: ClassificationConfig, interruption: Interruption, *, check: bool = False) -> None:
     """Train a classifier in its run folder."""
     config, checkpoint = _resumed(config)
     run = Run.for_training(config.results_dir, config.experiment, resume=checkpoint is not None, overwrite=config.overwrite)
@@ -67,6 +68,11 @@ def train(config: ClassificationConfig, interruption: Interruption) -> None:
     refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = resolved(config, backbone)
     preprocessing = preprocessing_of(config, config.resize_to)
+    if check:
+        weights.load_into(backbone, None)
+        data = _training_data(config, cases, preprocessing, classes)
+        try_out(config, _task(config, backbone, classes), data, cases, _facts(config, data, classes))
+        return
     with run.opened(config.dump()) as environment:
         for note in (*notes, *map(_described, classes)):
             log.info("%s", note)
@@ -89,7 +95,7 @@ def train(config: ClassificationConfig, interruption: Interruption) -> None:
         log.info("best epoch: %s; to test it: test_ckpt=%s", writer.best["epoch"] + 1 if writer.best else "none", writer.best_path)
 
 
-def test(config: ClassificationConfig) -> None:
+def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
     """Evaluate the cases of the test folds with a checkpoint; probabilities, metrics with intervals and the report go to `test/`."""
     checkpoint = read_stage_checkpoint(config.test_ckpt, "test_ckpt", STAGE)
     project = checkpoint[PROJECT]
@@ -101,6 +107,9 @@ def test(config: ClassificationConfig) -> None:
     cases = open_cases(config, masks=False, targets=config.cls_targets)
     check_classes(cases.evaluation, classes, config.csv_path, "the test folds")
     refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config)
+    if check:
+        print_test(cases)
+        return
     with run.opened(config.dump()) as environment:
         for note in notes:
             log.info("%s", note)
@@ -132,6 +141,10 @@ def _training_data(
         config.seed,
         evaluation_batch_size=config.batch_size,
     )
+
+
+def _facts(config: ClassificationConfig, data: VolumeDataModule, classes: Sequence[ClassIndex]) -> list[str]:
+    return [store_size(data.volumes), *map(_described, classes)]
 
 
 def _volumes(config: ClassificationConfig, cases: OpenedCases, chosen: Sequence[Case]) -> tuple[CaseVolumes, ...]:

@@ -24,6 +24,7 @@ from fuse_examples.imaging.oai_example.stages.checkpoint_entry import (
     saved_backbone,
     saved_config,
 )
+from fuse_examples.imaging.oai_example.stages.feasibility import print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
@@ -44,15 +45,15 @@ log = logging.getLogger(__name__)
 
 
 def train_or_test(config: DINOConfig, *, check: bool = False) -> None:
-    """Pre-train; or, with `test_ckpt`, embed the cases of the test folds."""
+    """Pre-train; or, with `test_ckpt`, embed the cases of the test folds. With `check`, try it and say what it would do."""
     with Interruption() as interruption:
         if config.test_ckpt is None:
-            train(config, interruption)
+            train(config, interruption, check=check)
         else:
-            test(config)
+            evaluate(config, check=check)
 
 
-def train(config: DINOConfig, interruption: Interruption) -> None:
+def train(config: DINOConfig, interruption: Interruption, *, check: bool = False) -> None:
     """Pre-train a backbone in its run folder, and export the teacher's."""
     config, checkpoint = _resumed(config)
     run = Run.for_training(config.results_dir, config.experiment, resume=checkpoint is not None, overwrite=config.overwrite)
@@ -65,6 +66,11 @@ def train(config: DINOConfig, interruption: Interruption) -> None:
     refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = resolved(config, backbone)
     preprocessing = preprocessing_of(config, config.crops.global_size)
+    if check:
+        weights.load_into(backbone, None)
+        data = _training_data(config, cases, preprocessing)
+        try_out(config, _task(config, backbone), data, cases, _facts(config, data))
+        return
     with run.opened(config.dump()) as environment:
         for note in notes:
             log.info("%s", note)
@@ -89,7 +95,7 @@ def train(config: DINOConfig, interruption: Interruption) -> None:
         log.info("the teacher's backbone: dino_weights=%s", run.folder / EXPORTED)
 
 
-def test(config: DINOConfig) -> None:
+def evaluate(config: DINOConfig, *, check: bool = False) -> None:
     """Embed the cases of the test folds with the teacher; embeddings and collapse statistics go to `test/`."""
     checkpoint = read_stage_checkpoint(config.test_ckpt, "test_ckpt", STAGE)
     project = checkpoint[PROJECT]
@@ -99,6 +105,9 @@ def test(config: DINOConfig) -> None:
     task.load_state_dict(checkpoint["state_dict"])
     cases = open_cases(config, masks=False)
     refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config)
+    if check:
+        print_test(cases)
+        return
     with run.opened(config.dump()):
         for note in notes:
             log.info("%s", note)
@@ -131,6 +140,10 @@ def _training_data(config: DINOConfig, cases: OpenedCases, preprocessing: Prepro
         collate=ViewCollation(config.crops.n_global),
         evaluation_batch_size=config.batch_size,
     )
+
+
+def _facts(config: DINOConfig, data: VolumeDataModule) -> list[str]:
+    return [store_size(data.volumes)]
 
 
 def _volumes(config: DINOConfig, cases: OpenedCases, chosen: Sequence[Case]) -> tuple[CaseVolumes, ...]:

@@ -24,6 +24,7 @@ from fuse_examples.imaging.oai_example.stages.checkpoint_entry import (
     saved_backbone,
     saved_config,
 )
+from fuse_examples.imaging.oai_example.stages.feasibility import print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
@@ -43,15 +44,15 @@ log = logging.getLogger(__name__)
 
 
 def train_or_test(config: SegmentationConfig, *, check: bool = False) -> None:
-    """Train and validate; or, with `test_ckpt`, evaluate the test folds."""
+    """Train and validate; or, with `test_ckpt`, evaluate the test folds. With `check`, try it and say what it would do."""
     with Interruption() as interruption:
         if config.test_ckpt is None:
-            train(config, interruption)
+            train(config, interruption, check=check)
         else:
-            test(config)
+            evaluate(config, check=check)
 
 
-def train(config: SegmentationConfig, interruption: Interruption) -> None:
+def train(config: SegmentationConfig, interruption: Interruption, *, check: bool = False) -> None:
     """Train a segmenter in its run folder."""
     config, checkpoint = _resumed(config)
     run = Run.for_training(config.results_dir, config.experiment, resume=checkpoint is not None, overwrite=config.overwrite)
@@ -63,6 +64,11 @@ def train(config: SegmentationConfig, interruption: Interruption) -> None:
     refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = _resolved(config, backbone, cases)
     preprocessing = preprocessing_of(config, config.resize_to, config.patch_size, config.spacing)
+    if check:
+        weights.load_into(backbone, None)
+        data = _training_data(config, cases, preprocessing)
+        try_out(config, _task(config, backbone), data, cases, _facts(config, data))
+        return
     with run.opened(config.dump()) as environment:
         for note in notes:
             log.info("%s", note)
@@ -84,7 +90,7 @@ def train(config: SegmentationConfig, interruption: Interruption) -> None:
         log.info("best epoch: %s; to test it: test_ckpt=%s", writer.best["epoch"] + 1 if writer.best else "none", writer.best_path)
 
 
-def test(config: SegmentationConfig) -> None:
+def evaluate(config: SegmentationConfig, *, check: bool = False) -> None:
     """Evaluate the cases of the test folds with a checkpoint; masks, scores, intervals and the report go to `test/`."""
     checkpoint = read_stage_checkpoint(config.test_ckpt, "test_ckpt", STAGE)
     project = checkpoint[PROJECT]
@@ -94,6 +100,9 @@ def test(config: SegmentationConfig) -> None:
     task.load_state_dict(checkpoint["state_dict"])
     cases = open_cases(config, masks=True, mask_affine=config.mask_affine)
     refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config)
+    if check:
+        print_test(cases)
+        return
     with run.opened(config.dump()) as environment:
         for note in notes:
             log.info("%s", note)
@@ -127,6 +136,15 @@ def _training_data(config: SegmentationConfig, cases: OpenedCases, preprocessing
     patches = config.patches_per_case if config.patch_size else 1
     views = SegmentationTrainingViews(train, preprocessing, config.augmentation, pairs, patches, config.seed)
     return VolumeDataModule(views, EvaluationCases(validation, preprocessing), config.batch_size, config.n_workers, config.seed)
+
+
+def _facts(config: SegmentationConfig, data: VolumeDataModule) -> list[str]:
+    counts = {label: sum(one.mask().label_counts.get(label, 0) for one in data.training_volumes) for label in range(config.num_classes)}
+    names = ("background", *config.structures)
+    return [
+        store_size(data.volumes),
+        "labels        " + ", ".join(f"{name} {counts[label]:,} voxels" for label, name in enumerate(names)),
+    ]
 
 
 def _volumes(config: SegmentationConfig, cases: OpenedCases, chosen: Sequence[Case]) -> tuple[CaseVolumes, ...]:

@@ -20,6 +20,7 @@ from fuse_examples.imaging.oai_example.evaluation.view_pictures import InputPict
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
 from fuse_examples.imaging.oai_example.models.heads import ClassificationHeads
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import (
+    check_fits,
     project_entry,
     read_stage_checkpoint,
     saved_backbone,
@@ -97,6 +98,7 @@ def test(config: ClassificationConfig) -> None:
     run = Run.for_testing(config.results_dir, config.experiment)
     classes = tuple(ClassIndex.from_dict(entry) for entry in project["classes"])
     task = _task(config, saved_backbone(project, with_decoder=False), classes)
+    check_fits(task, checkpoint, config.test_ckpt, "test_ckpt")
     task.load_state_dict(checkpoint["state_dict"])
     cases = open_cases(config, masks=False, targets=config.cls_targets)
     check_classes(cases.evaluation, classes, config.csv_path, "the test folds")

@@ -19,6 +19,7 @@ from fuse_examples.imaging.oai_example.models.heads import DINOProjectionHead
 from fuse_examples.imaging.oai_example.models.weights import save_backbone
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import (
+    check_fits,
     project_entry,
     read_stage_checkpoint,
     saved_backbone,
@@ -96,6 +97,7 @@ def test(config: DINOConfig) -> None:
     config, notes = from_checkpoint(config, saved_config(checkpoint), CHECKPOINT_KEYS)
     run = Run.for_testing(config.results_dir, config.experiment)
     task = _task(config, saved_backbone(project, with_decoder=False))
+    check_fits(task, checkpoint, config.test_ckpt, "test_ckpt")
     task.load_state_dict(checkpoint["state_dict"])
     cases = open_cases(config, masks=False)
     refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config)

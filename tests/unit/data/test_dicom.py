@@ -256,7 +256,7 @@ def test_two_echoes_are_listed(write_series: Write, ramp: np.ndarray) -> None:
         ("series", {"SeriesInstanceUID": "1.2.3.4", "SeriesDescription": "COR_IW_TSE"}, {}, '"COR_IW_TSE", series ...1.2.3.4'),
         ("image type", {"ImageType": ["ORIGINAL", "PRIMARY", "P"]}, {}, "image type ORIGINAL\\PRIMARY\\P"),
         ("orientation", {}, {"directions": CORONAL}, "coronal"),
-        ("pixel spacing", {"PixelSpacing": ["1", "1"]}, {}, "2 volumes"),
+        ("pixel spacing", {"PixelSpacing": ["1", "1.5"]}, {}, "pixels of 1.5 x 1 mm: 4 slices"),
     ],
 )
 def test_other_ways_to_be_two_volumes(

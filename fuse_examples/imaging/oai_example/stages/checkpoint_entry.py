@@ -61,13 +61,13 @@ def read_stage_checkpoint(path: Any, key: str, stage: str) -> dict[str, Any]:
     return checkpoint
 
 
-def check_fits(task: nn.Module, checkpoint: Mapping[str, Any], path: Any, key: str) -> None:
+def check_fits(task: nn.Module, state_dict: Mapping[str, Any], path: Any, key: str) -> None:
     """Hold a checkpoint's tensors against the task that is to take them.
 
     Raises:
         WeightsError: naming the first tensor that is missing, that is not the task's, or whose shape differs.
     """
-    ours, theirs = task.state_dict(), checkpoint["state_dict"]
+    ours, theirs = task.state_dict(), state_dict
     missing = [name for name in ours if name not in theirs]
     alien = [str(name) for name in theirs if name not in ours]
     differing = [name for name in ours if name in theirs and ours[name].shape != getattr(theirs[name], "shape", None)]

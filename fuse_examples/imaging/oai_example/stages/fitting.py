@@ -55,7 +55,7 @@ def fit_run(
         WeightsError: the checkpoint does not fit the task.
     """
     if checkpoint is not None:
-        check_fits(task, checkpoint, config.resume_training_from, "resume_training_from")
+        check_fits(task, checkpoint["state_dict"], config.resume_training_from, "resume_training_from")
     loggers = _loggers(config, run, environment, checkpoint)
     clearml_task = next((logger.version for logger in loggers if isinstance(logger, ClearMLTracker)), None)
     writer = CheckpointWriter(

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from torch import nn
+
 from fuse_examples.imaging.oai_example.configuration.precedence import check_resume, from_checkpoint
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
-from fuse_examples.imaging.oai_example.stages.checkpoint_entry import read_stage_checkpoint, saved_config
+from fuse_examples.imaging.oai_example.stages.checkpoint_entry import check_fits, read_stage_checkpoint, saved_config
 from fuse_examples.imaging.oai_example.stages.starting_weights import StartingWeights, starting_weights
 from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT
 from fuse_examples.imaging.oai_example.training.run import Run
@@ -56,6 +58,11 @@ class TestStart(Generic[Config]):
     project: Mapping[str, Any]
     state_dict: Mapping[str, Any]
     notes: tuple[str, ...]
+
+    def fill(self, task: nn.Module) -> None:
+        """Give `task` the checkpoint's weights. Raises WeightsError for tensors that are not its own."""
+        check_fits(task, self.state_dict, self.config.test_ckpt, "test_ckpt")
+        task.load_state_dict(self.state_dict)
 
 
 def begin_training(config: Config, stage: str) -> TrainingStart[Config]:

@@ -88,7 +88,7 @@ def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
     config, run, project = start.config, start.run, start.project
     classes = tuple(ClassIndex.from_dict(entry) for entry in project["classes"])
     task = _task(config, saved_backbone(project, with_decoder=False), classes)
-    task.load_state_dict(start.state_dict)
+    start.fill(task)
     cases = open_cases(config, masks=False, targets=config.cls_targets)
     check_classes(cases.evaluation, classes, config.csv_path, "the test folds")
     refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config)

@@ -87,7 +87,7 @@ def evaluate(config: DINOConfig, *, check: bool = False) -> None:
     start = begin_test(config, STAGE, CHECKPOINT_KEYS)
     config, run, project = start.config, start.run, start.project
     task = _task(config, saved_backbone(project, with_decoder=False))
-    task.load_state_dict(start.state_dict)
+    start.fill(task)
     cases = open_cases(config, masks=False)
     refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config)
     if check:

@@ -84,7 +84,7 @@ def evaluate(config: SegmentationConfig, *, check: bool = False) -> None:
     start = begin_test(config, STAGE, CHECKPOINT_KEYS)
     config, run, project = start.config, start.run, start.project
     task = _task(config, saved_backbone(project, with_decoder=True))
-    task.load_state_dict(start.state_dict)
+    start.fill(task)
     cases = open_cases(config, masks=True, mask_affine=config.mask_affine)
     refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config)
     if check:

@@ -33,9 +33,9 @@ def files(folder: Path) -> set[str]:
 
 def test_a_new_run_writes_configuration_environment_and_log(tmp_path: Path) -> None:
     logger = logging.getLogger("fuse_examples.something")
-    run = Run.for_training(tmp_path / "results", "knees", CONFIG)
+    run = Run.for_training(tmp_path / "results", "knees")
     assert not run.folder.exists()
-    with run:
+    with run.opened(CONFIG):
         logger.info("a line about the data")
         logging.getLogger("pytorch_lightning.utilities.rank_zero").info("a tip")
         warnings.warn("a warning", stacklevel=1)
@@ -54,7 +54,7 @@ def test_a_new_run_writes_configuration_environment_and_log(tmp_path: Path) -> N
 
 
 def test_the_log_is_shown_on_standard_error_and_never_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Run.for_training(tmp_path, "knees", CONFIG):
+    with Run.for_training(tmp_path, "knees").opened(CONFIG):
         logging.getLogger("fuse_examples.x").info("shown")
         logging.getLogger("fuse_examples.x").debug("for the file")
         logging.getLogger("fuse_examples.x").warning("look out")
@@ -66,8 +66,8 @@ def test_the_log_is_shown_on_standard_error_and_never_on_standard_output(tmp_pat
 
 
 def test_the_traceback_of_a_bug_is_in_the_log(tmp_path: Path) -> None:
-    run = Run.for_training(tmp_path, "knees", CONFIG)
-    with pytest.raises(ZeroDivisionError), run:
+    run = Run.for_training(tmp_path, "knees")
+    with pytest.raises(ZeroDivisionError), run.opened(CONFIG):
         _ = 1 / 0
     assert "ZeroDivisionError" in (run.folder / "log.txt").read_text()
 
@@ -75,7 +75,7 @@ def test_the_traceback_of_a_bug_is_in_the_log(tmp_path: Path) -> None:
 def test_a_second_training_run_is_refused_with_its_remedies(tmp_path: Path) -> None:
     folder = trained(tmp_path)
     with pytest.raises(UserError) as error:
-        Run.for_training(tmp_path, "knees", CONFIG)
+        Run.for_training(tmp_path, "knees")
     message = str(error.value)
     assert str(folder) in message
     assert f"resume_training_from={folder}/checkpoints/last.ckpt" in message
@@ -86,7 +86,7 @@ def test_a_second_training_run_is_refused_with_its_remedies(tmp_path: Path) -> N
 
 def test_overwriting_removes_what_runs_write_and_nothing_else(tmp_path: Path) -> None:
     folder = trained(tmp_path)
-    with Run.for_training(tmp_path, "knees", CONFIG, overwrite=True):
+    with Run.for_training(tmp_path, "knees", overwrite=True).opened(CONFIG):
         pass
     assert files(folder) == {
         "config.yaml", "environment.json", "log.txt", "notes.md", "checkpoints/mine.pt", "test/notes.md", "extra/last.ckpt",
@@ -97,14 +97,14 @@ def test_overwriting_removes_what_runs_write_and_nothing_else(tmp_path: Path) ->
 def test_overwriting_leaves_no_empty_folders(tmp_path: Path) -> None:
     (tmp_path / "knees" / "checkpoints").mkdir(parents=True)
     (tmp_path / "knees" / "checkpoints" / "last.ckpt").write_text("")
-    with Run.for_training(tmp_path, "knees", CONFIG, overwrite=True):
+    with Run.for_training(tmp_path, "knees", overwrite=True).opened(CONFIG):
         assert not (tmp_path / "knees" / "checkpoints").exists()
 
 
 def test_resuming_keeps_everything_and_goes_on_with_the_log(tmp_path: Path) -> None:
     folder = trained(tmp_path)
     before = files(folder)
-    with Run.for_training(tmp_path, "knees", CONFIG, resume=True):
+    with Run.for_training(tmp_path, "knees", resume=True).opened(CONFIG):
         logging.getLogger("fuse_examples").info("went on")
     assert files(folder) == before | {"environment.json"}
     text = (folder / "log.txt").read_text()
@@ -116,7 +116,7 @@ def test_a_start_that_never_saved_can_be_repeated_and_its_curves_go(tmp_path: Pa
     (tmp_path / "knees" / "test").mkdir(parents=True)
     for name in ("events.out.tfevents.1.x", "log.txt", "test/metrics.json"):
         (tmp_path / "knees" / name).write_text("before")
-    with Run.for_training(tmp_path, "knees", CONFIG):
+    with Run.for_training(tmp_path, "knees").opened(CONFIG):
         pass
     assert files(tmp_path / "knees") == {"config.yaml", "environment.json", "log.txt", "test/metrics.json"}
     assert (tmp_path / "knees" / "log.txt").read_text().startswith("before")
@@ -125,8 +125,10 @@ def test_a_start_that_never_saved_can_be_repeated_and_its_curves_go(tmp_path: Pa
 def test_a_test_run_writes_under_test_alone_and_replaces_an_earlier_one(tmp_path: Path) -> None:
     folder = trained(tmp_path)
     training = {name: (folder / name).read_text() for name in files(folder) if not name.startswith("test/")}
-    with Run.for_testing(tmp_path, "knees", CONFIG) as run:
-        assert run.output == folder / "test"
+    run = Run.for_testing(tmp_path, "knees")
+    assert run.output == folder / "test"
+    with run.opened(CONFIG):
+        pass
     assert {name: (folder / name).read_text() for name in files(folder) if not name.startswith("test/")} == training
     assert files(folder / "test") == {"config.yaml", "environment.json", "log.txt", "notes.md"}
 
@@ -134,20 +136,20 @@ def test_a_test_run_writes_under_test_alone_and_replaces_an_earlier_one(tmp_path
 @pytest.mark.parametrize("name", ["../elsewhere", "a/b", "/tmp/x", "..", ".", "", " knees", ".store", "a\\b"])
 def test_names_that_are_no_folder_of_results_dir_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"experiment: .* cannot be the name of a folder in results_dir"):
-        Run.for_training(tmp_path, name, CONFIG)
+        Run.for_training(tmp_path, name)
 
 
 @pytest.mark.parametrize("results", ["file/results", "/proc/results"])
 def test_a_results_dir_that_cannot_be_written_is_refused(tmp_path: Path, results: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"results_dir: .*knees cannot be written \(.*Choose a folder you may write to"):
-        Run.for_training(tmp_path / results, "knees", CONFIG)
+        Run.for_training(tmp_path / results, "knees")
     with pytest.raises(UserError, match="results_dir"):
-        Run.for_testing(tmp_path / results, "knees", CONFIG)
+        Run.for_testing(tmp_path / results, "knees")
 
 
 def test_other_processes_of_a_distributed_run_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
-    with Run.for_training(tmp_path, "knees", CONFIG):
+    with Run.for_training(tmp_path, "knees").opened(CONFIG):
         pass
     assert files(tmp_path) == set()

@@ -4,13 +4,11 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import yaml
-
+from fuse_examples.imaging.oai_example.configuration.yaml_source import write_text as yaml_text
 from fuse_examples.imaging.oai_example.errors import UserError
 from fuse_examples.imaging.oai_example.training.environment import describe_environment
 from fuse_examples.imaging.oai_example.training.run_log import logged_to
@@ -31,8 +29,8 @@ TRAINING_FILES = (
 class Run:
     """The folder `<results_dir>/<experiment>/` in the hands of one run. Use `Run.for_training` or `Run.for_testing`.
 
-    Making the object only checks, so that a configuration can be tried; entering it (`with run:`) clears what is to be overwritten, writes
-    `config.yaml` and `environment.json`, and sends the log to `log.txt` and standard error until it is left.
+    Making the object only checks, so that a configuration can be tried; opening it (`with run.opened(...)`) clears what is to be
+    overwritten, writes `config.yaml` and `environment.json`, and sends the log to `log.txt` and standard error until it is left.
 
     Attributes:
         folder: the experiment's folder, also TensorBoard's.
@@ -40,16 +38,12 @@ class Run:
         checkpoints: `folder/checkpoints`.
     """
 
-    def __init__(
-        self, results_dir: Path, experiment: str, config_dump: Mapping[str, Any], *, test: bool, resume: bool, overwrite: bool
-    ) -> None:
+    def __init__(self, results_dir: Path, experiment: str, *, test: bool, resume: bool, overwrite: bool) -> None:
         _check_name(experiment)
         self.folder = results_dir / experiment
         self.checkpoints = self.folder / "checkpoints"
         self.output = self.folder / "test" if test else self.folder
-        self._config = dict(config_dump)
         self._test, self._resume, self._overwrite = test, resume, overwrite
-        self._open = ExitStack()
         if not test and not resume and not overwrite and self.has_checkpoints():
             raise UserError(
                 f"{self.folder} already holds the checkpoints of a training run. Choose another experiment, go on with it "
@@ -59,15 +53,12 @@ class Run:
         _check_writable(self.output)
 
     @classmethod
-    def for_training(
-        cls, results_dir: Path, experiment: str, config_dump: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False
-    ) -> "Run":
+    def for_training(cls, results_dir: Path, experiment: str, *, resume: bool = False, overwrite: bool = False) -> "Run":
         """Return the run that trains `experiment`.
 
         Args:
             results_dir: folder of all experiments.
             experiment: name of this one and of its folder.
-            config_dump: the resolved configuration as plain values.
             resume: go on with what is there.
             overwrite: replace what is there, the test results included.
 
@@ -75,35 +66,45 @@ class Run:
             UserError: the experiment has checkpoints and neither `resume` nor `overwrite` is given, its name is no folder's name, or the
                 folder cannot be written.
         """
-        return cls(results_dir, experiment, config_dump, test=False, resume=resume, overwrite=overwrite)
+        return cls(results_dir, experiment, test=False, resume=resume, overwrite=overwrite)
 
     @classmethod
-    def for_testing(cls, results_dir: Path, experiment: str, config_dump: Mapping[str, Any]) -> "Run":
+    def for_testing(cls, results_dir: Path, experiment: str) -> "Run":
         """Return the run that tests: it writes under `test/` alone, in the place of an earlier test's results. Raises UserError."""
-        return cls(results_dir, experiment, config_dump, test=True, resume=False, overwrite=False)
+        return cls(results_dir, experiment, test=True, resume=False, overwrite=False)
 
     def has_checkpoints(self) -> bool:
         """Whether a training run has left checkpoints here."""
         return any(self.checkpoints.glob("*.ckpt"))
 
-    def __enter__(self) -> Self:
+    @contextmanager
+    def opened(self, config_dump: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Clear what is to be overwritten, write `config.yaml` and `environment.json`, and log to `log.txt` until the block ends.
+
+        Args:
+            config_dump: the resolved configuration as plain values.
+
+        Returns:
+            A context that gives the environment as written.
+        """
+        environment = describe_environment(seed=config_dump.get("seed"))
         if not is_first_process():
-            return self
+            yield environment
+            return
         self._clear()
         self.output.mkdir(parents=True, exist_ok=True)
-        self._open.enter_context(logged_to(self.output / "log.txt"))
-        write_text(self.output / "config.yaml", yaml.safe_dump(self._config, sort_keys=False, allow_unicode=True))
-        environment = describe_environment(seed=self._config.get("seed"))
-        write_json(self.output / "environment.json", environment)
-        log.info("%s: %s", self.output, environment["command"])
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, UserError):
-            log.debug("stopped: %s", error)  # the entry script shows it; this is for the file
-        elif isinstance(error, Exception):
-            log.debug("stopped by an error", exc_info=error)
-        self._open.close()
+        with logged_to(self.output / "log.txt"):
+            write_text(self.output / "config.yaml", yaml_text(dict(config_dump)))
+            write_json(self.output / "environment.json", environment)
+            log.info("%s: %s", self.output, environment["command"])
+            try:
+                yield environment
+            except UserError as error:
+                log.debug("stopped: %s", error)  # the entry script shows it; this is for the file
+                raise
+            except Exception as error:
+                log.debug("stopped by an error", exc_info=error)
+                raise
 
     def _clear(self) -> None:
         """Remove what this run replaces: an earlier test's results; with `overwrite` all that is ours; else a broken start's curves."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm  # type: ignore[import-untyped]  # ships no types
+from tqdm import tqdm
 
 OURS = "fuse_examples"
 LIGHTNING = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric")

@@ -1,0 +1,67 @@
+"""The settings of classification."""
+
+from typing import ClassVar, Literal
+
+from fuse_examples.imaging.oai_example.configuration import classification_rules, rules
+from fuse_examples.imaging.oai_example.configuration.blocks import VolumeAugmentation
+from fuse_examples.imaging.oai_example.configuration.kinds import (
+    ClassOfTarget,
+    Columns,
+    Flag,
+    Positive,
+    PositiveNumber,
+    ShareBelowOne,
+    Size,
+)
+from fuse_examples.imaging.oai_example.configuration.settings import (
+    REQUIRED,
+    Settings,
+    augmentation,
+    inner,
+    task,
+    training,
+    volumes,
+    weights,
+)
+from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
+
+
+class ClassificationHeadSettings(Settings):
+    """The head that each target has."""
+
+    dropout: ShareBelowOne = inner(0.1, "Share of the features that is dropped in training.")
+    hidden_dim: Positive | None = inner(None, "Width of a hidden layer. null: no hidden layer.")
+
+
+class ClassificationConfig(StageConfig):
+    """Train a volume classifier, or test one."""
+
+    script: ClassVar[str] = "fuse_examples/imaging/oai_example/downstream/classification.py"
+    RULES: ClassVar[tuple[rules.Rule, ...]] = (
+        *StageConfig.RULES,
+        rules.validation_folds_are_named,
+        classification_rules.targets_are_columns_of_their_own,
+        classification_rules.positive_classes_belong_to_targets,
+        classification_rules.no_flips_where_the_side_is_the_target,
+    )
+
+    freeze_backbone: Flag = weights(False, "Whether to train the heads alone, on the features of a backbone that stays as it is.")
+
+    resize_to: Size = volumes((40, 224, 224), "Size that volumes are resized to.")
+
+    augmentation: VolumeAugmentation = augmentation(VolumeAugmentation, "Random changes of a training volume.")
+
+    cls_targets: Columns = task(REQUIRED, "Categorical columns of the CSV file to predict, one head each. An empty cell is left out.")
+    positive_class: ClassOfTarget | None = task(
+        None, "The class that counts as positive, by target: {V00COHORT: '1: Progression'}. null: the rarest in training."
+    )
+    pooling: Literal["average", "max"] = task("average", "How the deepest feature map becomes one vector.")
+    head: ClassificationHeadSettings = task(ClassificationHeadSettings, "The head of each target.")
+    class_weights: Literal["balanced", "none"] = task("balanced", "balanced: rare classes weigh more in the loss. none: all alike.")
+    n_bootstrap: Positive = task(2000, "Resamplings of the test patients for the 95 % confidence intervals.")
+
+    head_learning_rate: PositiveNumber | None = training(None, "Highest learning rate of the heads. null: learning_rate.")
+    validate_every_n_epochs: Positive = training(1, "Validate after every so many epochs.")
+    early_stopping_patience: Positive | None = training(
+        None, "Stop after so many validations without a better score. null: train all n_epochs."
+    )

@@ -1,0 +1,91 @@
+"""The settings of DINO pre-training. Where a default follows a published recipe, the comment beside it names the source."""
+
+from typing import ClassVar
+
+from fuse_examples.imaging.oai_example.configuration import dino_rules, rules
+from fuse_examples.imaging.oai_example.configuration.blocks import AugmentationSettings
+from fuse_examples.imaging.oai_example.configuration.kinds import (
+    Axis,
+    Count,
+    Flag,
+    NotNegative,
+    Positive,
+    PositiveNumber,
+    ScaleRange,
+    Share,
+    ShareRange,
+    Size,
+)
+from fuse_examples.imaging.oai_example.configuration.settings import Settings, augmentation, inner, task, training, volumes
+from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
+
+
+class CropSettings(Settings):
+    """The views of a volume. Scales follow 3DINO (Xu et al., 2025), which crops slices by area and their number by length."""
+
+    n_global: Positive = inner(2, "Large views of each volume; teacher and student see them.")
+    n_local: Count = inner(2, "Small views of each volume; the student alone sees them.")
+    global_size: Size = inner((40, 224, 224), "Size that large views are resampled to.")
+    local_size: Size = inner((40, 128, 128), "Size that small views are resampled to.")
+    global_scale_in_plane: ShareRange = inner((0.48, 1.0), "Smallest and largest share of a slice's area in a large view.")
+    global_scale_through_plane: ShareRange = inner((0.5, 1.0), "Smallest and largest share of the slices in a large view.")
+    local_scale_in_plane: ShareRange = inner((0.16, 0.48), "Smallest and largest share of a slice's area in a small view.")
+    local_scale_through_plane: ShareRange = inner((0.2, 0.5), "Smallest and largest share of the slices in a small view.")
+    through_plane_axis: Axis | None = inner(None, "Axis along which slices are stacked. null: the axis of the largest voxel spacing.")
+
+
+class ProjectionHeadSettings(Settings):
+    """The projection head of student and teacher (Caron et al., 2021)."""
+
+    n_layers: Positive = inner(3, "Linear layers before the last one.")
+    hidden_dim: Positive = inner(2048, "Width of the hidden layers.")
+    bottleneck_dim: Positive = inner(256, "Width of the normalised vector before the last layer.")
+    n_prototypes: Positive = inner(
+        2048, "Outputs of the last layer. Some 1024 to 4096 suit up to 100 000 volumes; 65 536 is for millions of images."
+    )
+    use_batch_norm: Flag = inner(False, "Whether the hidden layers have batch normalisation.")
+    norm_last_layer: Flag = inner(True, "Whether the rows of the last layer keep length one; false learns faster and collapses sooner.")
+
+
+class ViewAugmentation(AugmentationSettings):
+    """Random changes of a view, drawn for each view anew."""
+
+    gamma_range: ScaleRange = inner(
+        (0.5, 2.0), "Smallest and largest exponent of a gamma curve over the range of intensities; [1, 1] for none."
+    )
+    blur_std: NotNegative = inner(1.0, "Largest standard deviation of a Gaussian blur, in voxels of the view; 0 for none.")
+
+
+class DINOConfig(StageConfig):
+    """Pre-train a backbone on unlabelled volumes with DINO, or test one."""
+
+    script: ClassVar[str] = "fuse_examples/imaging/oai_example/self_supervised/dino.py"
+    RULES: ClassVar[tuple[rules.Rule, ...]] = (
+        *StageConfig.RULES,
+        dino_rules.enough_views,
+        dino_rules.learning_rate_falls,
+        dino_rules.momentum_rises,
+    )
+
+    crops: CropSettings = volumes(CropSettings, "The views of each volume: boxes cut out in all three axes.")
+
+    augmentation: ViewAugmentation = augmentation(ViewAugmentation, "Random changes of each view.")
+
+    head: ProjectionHeadSettings = task(ProjectionHeadSettings, "The projection head; it is not part of the exported backbone.")
+    student_temperature: PositiveNumber = task(0.1, "Temperature of the student's softmax.")
+    teacher_temperature_start: PositiveNumber = task(0.04, "Temperature of the teacher's softmax at the start.")
+    teacher_temperature: PositiveNumber = task(0.07, "Temperature of the teacher's softmax after its warm-up; above 0.07 is unstable.")
+    teacher_temperature_warmup_epochs: Count = task(30, "Epochs over which the teacher's temperature rises in a straight line.")
+    center_momentum: Share = task(0.9, "Share of the old centre that is kept at each step.")
+    momentum_start: Share = task(0.996, "Share of the teacher that is kept at each step, at the start.")
+    momentum_end: Share = task(1.0, "The same at the end; a cosine leads there.")
+    freeze_last_layer_epochs: Count = task(1, "Epochs in which the head's last layer does not learn.")
+
+    batch_size: Positive = training(4, "Volumes per step; each gives crops.n_global + crops.n_local views.")
+    n_epochs: Positive = training(100, "Passes over the training volumes.")
+    learning_rate: PositiveNumber = training(5e-4, "Highest learning rate of AdamW.")
+    learning_rate_end: NotNegative = training(1e-6, "Learning rate at the end; a cosine leads there.")
+    weight_decay: NotNegative = training(0.04, "Weight decay of AdamW at the start; biases and norms have none.")
+    weight_decay_end: NotNegative = training(0.4, "Weight decay at the end; a cosine leads there.")
+    warmup_epochs: Count = training(10, "Epochs over which the learning rate rises from zero.")
+    grad_clip: PositiveNumber | None = training(3.0, "Largest norm of the gradient; longer ones are scaled down. null: no limit.")

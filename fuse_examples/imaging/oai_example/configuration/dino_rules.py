@@ -1,0 +1,30 @@
+"""Rules over several keys of pre-training."""
+
+from collections.abc import Iterator
+
+from fuse_examples.imaging.oai_example.configuration.draft import Draft
+from fuse_examples.imaging.oai_example.configuration.origin import Problem
+
+
+def enough_views(draft: Draft) -> Iterator[Problem]:
+    """The loss compares each view of the student with each other view of the teacher: one view alone has nothing to be compared with."""
+    if draft["crops.n_global"] + draft["crops.n_local"] < 2:
+        yield draft.problem(
+            "crops.n_global is 1 and crops.n_local is 0, but DINO compares views with each other; ask for two or more",
+            "crops.n_global",
+            "crops.n_local",
+        )
+
+
+def learning_rate_falls(draft: Draft) -> Iterator[Problem]:
+    """learning_rate is the highest value of its schedule."""
+    highest, end = draft["learning_rate"], draft["learning_rate_end"]
+    if end > highest:
+        yield draft.problem(f"learning_rate_end {end} is above learning_rate {highest}", "learning_rate", "learning_rate_end")
+
+
+def momentum_rises(draft: Draft) -> Iterator[Problem]:
+    """The teacher settles down as training goes on, and not the other way round."""
+    start, end = draft["momentum_start"], draft["momentum_end"]
+    if start > end:
+        yield draft.problem(f"momentum_start {start} is above momentum_end {end}", "momentum_start", "momentum_end")

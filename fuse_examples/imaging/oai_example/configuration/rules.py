@@ -1,0 +1,91 @@
+"""Rules over several keys. They read the values as written, so that they speak beside the mistakes of single keys.
+
+A rule is a generator of problems. Asking the draft for a value that is itself a mistake ends the rule: it would have nothing to add.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fuse_examples.imaging.oai_example.configuration.draft import Draft
+from fuse_examples.imaging.oai_example.configuration.fold_names import fold_name
+from fuse_examples.imaging.oai_example.configuration.origin import Problem
+from fuse_examples.imaging.oai_example.configuration.settings import settings_of
+from fuse_examples.imaging.oai_example.configuration.wording import did_you_mean, listed
+
+Rule = Callable[[Draft], Iterator[Problem]]
+WEIGHT_KEYS = ("suprem_weights", "dino_weights", "resume_training_from", "test_ckpt")
+
+
+def files_exist(draft: Draft) -> Iterator[Problem]:
+    """Every file that is to be read is there."""
+    for key, setting in settings_of(draft.schema).items():
+        if not setting.is_input_file or not draft.is_usable(key) or draft[key] is None:
+            continue
+        path = Path(draft[key]).expanduser()
+        if not path.is_file():
+            yield draft.problem(f"{key}: {_what_is_missing(path)}", key)
+
+
+def _what_is_missing(path: Path) -> str:
+    if path.is_dir():
+        return f"must be a file, found the folder '{path}'"
+    where = "" if path.is_absolute() else f"; paths are relative to the working directory, {Path.cwd()}"
+    near = "" if path.parent == Path() else f"{path.parent}/"
+    if not path.parent.is_dir():
+        return f"no such file: '{path}', nor a folder '{path.parent}'{where}"
+    return f"no such file: '{path}'{where}{did_you_mean(path.name, [other.name for other in path.parent.iterdir()], near)}"
+
+
+def one_source_of_weights(draft: Draft) -> Iterator[Problem]:
+    """At most one of the four keys that take a weight file or checkpoint."""
+    given = [key for key in WEIGHT_KEYS if draft.is_usable(key) and draft[key] is not None]
+    if len(given) > 1:
+        yield draft.problem(
+            f"{listed(given)} are set together{_lines(draft, given)}; set at most one of {listed(WEIGHT_KEYS)}, the others to null", *given
+        )
+
+
+def folds_of_the_run(draft: Draft) -> Iterator[Problem]:
+    """The folds that the run uses are named, and no fold is both trained and validated on."""
+    if draft["test_ckpt"] is not None:
+        if not draft["test_folds"]:
+            yield draft.problem("test_folds is empty; name the folds to evaluate with test_ckpt", "test_folds")
+        return
+    if not draft["train_folds"]:
+        yield draft.problem("train_folds is empty; name the folds to train on, or set test_ckpt to evaluate", "train_folds")
+    shared = {fold_name(fold) for fold in draft["train_folds"]} & {fold_name(fold) for fold in draft["val_folds"]}
+    if shared and not draft["allow_patient_overlap"]:
+        names = listed(f"'{fold}'" for fold in sorted(shared))
+        yield draft.problem(
+            f"train_folds and val_folds share {names}; a case may stand in one of them",
+            "train_folds",
+            "val_folds",
+        )
+
+
+def validation_folds_are_named(draft: Draft) -> Iterator[Problem]:
+    """Where the best epoch is chosen by a validation score there are validation folds."""
+    if draft["test_ckpt"] is None and not draft["val_folds"]:
+        yield draft.problem("val_folds is empty; the best epoch is chosen by validation, so name at least one fold", "val_folds")
+
+
+def window_and_its_method(draft: Draft) -> Iterator[Problem]:
+    """intensity.window and intensity.percentiles belong to the methods of their names."""
+    method = draft["intensity.method"]
+    if method == "window" and draft["intensity.window"] is None:
+        yield draft.problem("intensity.method is 'window', which needs intensity.window: [low, high]", "intensity.method")
+    if method != "window" and draft["intensity.window"] is not None:
+        yield draft.problem("intensity.window is set, which needs intensity.method: window", "intensity.window")
+    if method not in (None, "percentile") and draft["intensity.percentiles"] is not None:
+        yield draft.problem(f"intensity.percentiles is set, which intensity.method '{method}' does not use", "intensity.percentiles")
+
+
+def clearml_needs_a_project(draft: Draft) -> Iterator[Problem]:
+    """clearml: true needs clearml_project_name."""
+    if draft["clearml"] and draft["clearml_project_name"] is None:
+        yield draft.problem("clearml is true, which needs clearml_project_name", "clearml")
+
+
+def _lines(draft: Draft, keys: list[str]) -> str:
+    lines = [str(draft.source(key).position) for key in keys if draft.source(key).kind == "file"]
+    return f" (lines {listed(lines)})" if len(lines) > 1 else ""

@@ -1,0 +1,72 @@
+"""The settings of segmentation."""
+
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge
+from pydantic import Strict
+
+from fuse_examples.imaging.oai_example.configuration import rules, segmentation_rules
+from fuse_examples.imaging.oai_example.configuration.blocks import VolumeAugmentation
+from fuse_examples.imaging.oai_example.configuration.kinds import (
+    Flag,
+    NamePairs,
+    Names,
+    Positive,
+    ShareBelowOne,
+    Size,
+    Spacing,
+)
+from fuse_examples.imaging.oai_example.configuration.settings import REQUIRED, augmentation, data, inner, task, training, volumes, weights
+from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
+
+
+class SegmentationAugmentation(VolumeAugmentation):
+    """Random changes of a training volume and its mask."""
+
+    flip_label_pairs: NamePairs | None = inner(
+        None,
+        "Structures that change names in a left-right flip, such as [[left_kidney, right_kidney]]; needed for such flips where "
+        "structure_names name a side.",
+    )
+
+
+class SegmentationConfig(StageConfig):
+    """Train a volume segmenter, or test one."""
+
+    script: ClassVar[str] = "fuse_examples/imaging/oai_example/downstream/segmentation.py"
+    RULES: ClassVar[tuple[rules.Rule, ...]] = (
+        *StageConfig.RULES,
+        rules.validation_folds_are_named,
+        segmentation_rules.a_name_for_each_structure,
+        segmentation_rules.whole_volumes_or_patches,
+        segmentation_rules.flips_know_the_sides,
+    )
+
+    mask_affine: Literal["strict", "from_image"] = data(
+        "strict", "strict: a mask that lies elsewhere than its image is an error. from_image: the mask takes the image's place in space."
+    )
+    freeze_backbone: Flag = weights(False, "Whether to train the segmentation head alone.")
+
+    resize_to: Size | None = volumes(None, "Size that whole volumes are resized to. Set this or patch_size, the other to null.")
+    patch_size: Size | None = volumes(None, "Size of the patches to train on; prediction slides windows of this size over the volume.")
+    spacing: Spacing | None = volumes(
+        None, "Voxel size in mm that volumes are resampled to, with patch_size. null: the median of the training cases."
+    )
+    patches_per_case: Positive = volumes(1, "Patches drawn from each case in an epoch, with patch_size.")
+    overlap: ShareBelowOne = volumes(0.5, "Share of a window that its neighbour covers again in prediction, with patch_size.")
+
+    augmentation: SegmentationAugmentation = augmentation(SegmentationAugmentation, "Random changes of a training volume and its mask.")
+
+    num_classes: Annotated[int, Strict(), Ge(2)] = task(REQUIRED, "Number of labels in the masks, the background (0) included.")
+    structure_names: Names | None = task(None, "Names of labels 1, 2, ... in this order. null: structure_1, structure_2, ...")
+    n_bootstrap: Positive = task(2000, "Resamplings of the test patients for the 95 % confidence intervals.")
+
+    validate_every_n_epochs: Positive = training(1, "Validate after every so many epochs.")
+    early_stopping_patience: Positive | None = training(
+        None, "Stop after so many validations without a better score. null: train all n_epochs."
+    )
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Names of labels 1, 2, ...: structure_names, or structure_1, structure_2, ..."""
+        return self.structure_names or segmentation_rules.default_names(self.num_classes)

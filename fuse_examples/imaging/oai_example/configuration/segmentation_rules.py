@@ -1,0 +1,57 @@
+"""Rules over several keys of segmentation."""
+
+from collections.abc import Iterator
+
+from fuse_examples.imaging.oai_example.configuration.draft import Draft
+from fuse_examples.imaging.oai_example.configuration.origin import Problem
+from fuse_examples.imaging.oai_example.configuration.sides import STRUCTURE_WORDS, names_a_side
+from fuse_examples.imaging.oai_example.configuration.wording import did_you_mean, listed, shown
+
+
+def default_names(num_classes: int) -> tuple[str, ...]:
+    """Names of labels 1, 2, ... where the user gives none."""
+    return tuple(f"structure_{label}" for label in range(1, num_classes))
+
+
+def a_name_for_each_structure(draft: Draft) -> Iterator[Problem]:
+    """structure_names has one name for each label but the background."""
+    names, num_classes = draft["structure_names"], draft["num_classes"]
+    if names is not None and len(names) != num_classes - 1:
+        yield draft.problem(
+            f"structure_names has {len(names)} name{'' if len(names) == 1 else 's'}, but num_classes: {num_classes} makes "
+            f"{num_classes - 1} without the background",
+            "structure_names",
+            "num_classes",
+        )
+
+
+def whole_volumes_or_patches(draft: Draft) -> Iterator[Problem]:
+    """Exactly one of resize_to and patch_size, and the keys of patches only with patches."""
+    if draft["resize_to"] is not None and draft["patch_size"] is not None:
+        yield draft.problem("resize_to and patch_size are both set; set one, the other to null", "resize_to", "patch_size")
+    if draft["resize_to"] is None and draft["patch_size"] is None and draft["test_ckpt"] is None:
+        text = "neither resize_to nor patch_size is set; set one of them, for example resize_to: [40, 224, 224]"
+        yield draft.problem(text, "resize_to", "patch_size")
+    if draft["patch_size"] is None and draft["test_ckpt"] is None:
+        for key, default in (("spacing", None), ("patches_per_case", 1), ("overlap", 0.5)):
+            if draft[key] != default:
+                yield draft.problem(f"{key} is set, which needs patch_size; set patch_size, or {key} to {shown(default)}", key)
+
+
+def flips_know_the_sides(draft: Draft) -> Iterator[Problem]:
+    """Where labels name left and right, a left-right flip must know which names change places."""
+    names = draft["structure_names"] or default_names(draft["num_classes"])
+    key = "augmentation.flip_label_pairs"
+    paired = [name for pair in draft[key] or () for name in pair]
+    for name in dict.fromkeys(paired):
+        if name not in names:
+            yield draft.problem(f"{key} names '{name}', which is not among the structures{did_you_mean(name, names)}", key)
+        elif paired.count(name) > 1:
+            yield draft.problem(f"{key} names '{name}' more than once; a structure changes places with one other", key)
+    sided = [name for name in names if names_a_side(name, STRUCTURE_WORDS) and name not in paired]
+    if sided and "left_right" in draft["augmentation.flip_axes"]:
+        yield draft.problem(
+            f"augmentation.flip_axes has left_right, but the name of {listed(sided)} says a side; give {key} the names that change places, "
+            "for example [[left_kidney, right_kidney]], or leave left_right out",
+            "augmentation.flip_axes",
+        )

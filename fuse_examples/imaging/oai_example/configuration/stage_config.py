@@ -1,0 +1,123 @@
+"""The settings that all stages share."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import PrivateAttr
+
+from fuse_examples.imaging.oai_example.configuration import rules
+from fuse_examples.imaging.oai_example.configuration.blocks import IntensitySettings, StoreSettings
+from fuse_examples.imaging.oai_example.configuration.kinds import (
+    AxisCodes,
+    BackboneName,
+    Count,
+    Flag,
+    Folder,
+    FolderName,
+    Folds,
+    InputFile,
+    NotNegative,
+    Positive,
+    PositiveNumber,
+    Text,
+)
+from fuse_examples.imaging.oai_example.configuration.origin import DEFAULT, Origin
+from fuse_examples.imaging.oai_example.configuration.settings import (
+    REQUIRED,
+    Settings,
+    data,
+    machine,
+    run,
+    settings_of,
+    training,
+    volumes,
+    weights,
+)
+from fuse_examples.imaging.oai_example.configuration.wording import did_you_mean, plain
+from fuse_examples.imaging.oai_example.configuration.yaml_source import write_text
+
+
+class StageConfig(Settings):
+    """What every stage is told. A stage's own class adds its settings, its rules and the text of its `--help`."""
+
+    script: ClassVar[str]
+    RULES: ClassVar[tuple[rules.Rule, ...]] = (
+        rules.one_source_of_weights,
+        rules.folds_of_the_run,
+        rules.window_and_its_method,
+        rules.clearml_needs_a_project,
+    )
+
+    experiment: FolderName = run(REQUIRED, "Name of the experiment; also of its folder in results_dir.")
+    results_dir: Folder = run(Path("results"), "Folder of all experiments; `tensorboard --logdir` on it shows them side by side.")
+    overwrite: Flag = run(False, "Whether to train into an experiment that has checkpoints already, and lose them.")
+    test_ckpt: InputFile | None = run(None, "null: train and validate. A checkpoint: evaluate the cases of test_folds with it.")
+    resume_training_from: InputFile | None = run(None, "Checkpoint of an interrupted or finished run to carry on from.")
+    seed: Count = run(0, "Seed of every random draw: the same seed gives the same run.")
+
+    csv_path: InputFile = data(REQUIRED, "Table of the cases; the paths in it are relative to its own folder.")
+    train_folds: Folds = data((), "Values of the column `fold` to train on.")
+    val_folds: Folds = data((), "Values of the column `fold` to validate on after an epoch.")
+    test_folds: Folds = data((), "Values of the column `fold` to evaluate when test_ckpt is set.")
+    allow_patient_overlap: Flag = data(False, "Whether a patient may have rows in more than one of training, validation and test.")
+    allow_pretraining_overlap: Flag = data(False, "Whether test patients may be among those whose images the weights have learnt from.")
+
+    backbone: BackboneName | None = weights(None, "The network. null: as the weights were made, else unet3d.", null_means="unet3d")
+    width: Positive | None = weights(None, "Channels of the backbone's first level. null: as the weights were made, else its own.")
+    norm_statistics: Literal["running", "batch", "instance"] | None = weights(
+        None,
+        "Statistics of batch normalisation. running: averages kept in training. batch: of the batch, always. instance: of each sample. "
+        "null: as the weights were made, else the backbone's own.",
+    )
+    suprem_weights: InputFile | None = weights(None, "SuPreM checkpoint to start from. Set at most one source of weights.")
+    dino_weights: InputFile | None = weights(None, "Pre-trained backbone to start from: backbone.safetensors or a checkpoint of dino.py.")
+
+    orientation: AxisCodes | None = volumes(
+        None, "Direction of the three array axes, for example RAS. null: as the weights were made, else RAS.", null_means="RAS"
+    )
+    intensity: IntensitySettings = volumes(IntensitySettings, "How intensities are normalised, once per volume.")
+    store: StoreSettings = volumes(StoreSettings, "Where preprocessed volumes are kept.")
+
+    batch_size: Positive = training(2, "Cases per step.")
+    n_epochs: Positive = training(100, "Passes over the training cases.")
+    learning_rate: PositiveNumber = training(3e-4, "Highest learning rate of AdamW; it follows a cosine down to zero.")
+    weight_decay: NotNegative = training(0.01, "Weight decay of AdamW.")
+    warmup_epochs: Count = training(5, "Epochs over which the learning rate rises from zero.")
+    grad_clip: PositiveNumber | None = training(1.0, "Largest norm of the gradient; longer ones are scaled down. null: no limit.")
+    accumulate_grad_batches: Positive = training(1, "Batches whose gradients are added up before each step.")
+    save_every_n_steps: Positive | None = training(None, "Write last.ckpt also every so many steps. null: at the end of an epoch only.")
+
+    precision: Literal["auto", "fp32", "bf16"] = machine("auto", "auto: bf16 where the device is good at it, else fp32.")
+    n_workers: Count = machine(2, "Processes that load and augment cases; 0: the training process itself. Batches do not depend on it.")
+    log_images_every_n_epochs: Count = machine(5, "Pictures of the volumes for TensorBoard every so many epochs; 0: none.")
+    clearml: Flag = machine(False, "Whether to report to ClearML as well as to TensorBoard.")
+    clearml_project_name: Text | None = machine(None, "ClearML project; needed with clearml: true.")
+    clearml_upload_images: Flag = machine(False, "Whether pictures of scans may leave this machine for the ClearML server.")
+
+    _origins: Mapping[str, Origin] = PrivateAttr(default_factory=dict)
+
+    def origin(self, key: str) -> Origin:
+        """Where the value of a dotted key came from.
+
+        Raises:
+            KeyError: for a key that is not a setting.
+        """
+        if key not in settings_of(type(self)):
+            raise KeyError(f"no setting '{key}'{did_you_mean(key, settings_of(type(self)))}")
+        return self._origins.get(key, DEFAULT)
+
+    def with_origins(self, origins: Mapping[str, Origin]) -> Self:
+        """The same configuration, knowing where its values came from."""
+        copy = self.model_copy()
+        copy._origins = dict(origins)
+        return copy
+
+    def dump(self) -> dict[str, Any]:
+        """The whole configuration as plain values: text for paths, lists for sequences. A safe checkpoint takes it."""
+        dumped: dict[str, Any] = plain(self)
+        return dumped
+
+    def as_yaml(self) -> str:
+        """The whole configuration as YAML text that `load_config` reads back as the same values."""
+        return write_text(self.dump())

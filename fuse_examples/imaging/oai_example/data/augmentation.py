@@ -1,0 +1,130 @@
+"""Random changes of a view: drawn in one place from (seed, epoch, row, view), applied in another.
+
+A draw never depends on a worker's state, so a run gives the same views with any number of workers, and a resumed run the views it would
+have had.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fuse_examples.imaging.oai_example.configuration.blocks import AugmentationSettings
+from fuse_examples.imaging.oai_example.geometry.maps import rotation_matrix
+
+_AXIS_OF_FLIP = {"left_right": "RL", "posterior_anterior": "AP", "inferior_superior": "SI"}
+
+
+@dataclass(frozen=True)
+class SpatialDraw:
+    """One random pose: a (3, 3) rotation in millimetres, a scale (above 1 the view covers more), and the axes that are mirrored."""
+
+    rotation: NDArray[np.float64]
+    scale: float
+    flips: tuple[bool, bool, bool]
+
+
+@dataclass(frozen=True)
+class IntensityDraw:
+    """One random change of grey values at the output's size.
+
+    Attributes:
+        gamma: exponent.
+        noise_std: deviation of Gaussian noise, drawn from `noise_seed`.
+        noise_seed: a seed of its own, so that few numbers are drawn here.
+        blur_std: deviation of a Gaussian blur, in voxels of the view.
+    """
+
+    gamma: float
+    noise_std: float
+    noise_seed: int
+    blur_std: float = 0.0
+
+
+NO_POSE = SpatialDraw(np.eye(3), 1.0, (False, False, False))
+
+
+def generator(seed: int, epoch: int, row: int, view: int = 0) -> np.random.Generator:
+    """The random numbers of one view."""
+    return np.random.default_rng((seed, epoch, row, view))
+
+
+def draw_pose(
+    rng: np.random.Generator, settings: AugmentationSettings, orientation: str, magnification: tuple[float, float] = (1.0, 1.0)
+) -> SpatialDraw:
+    """Rotation and magnification with the settings' probability each; a flip of each allowed axis with probability one half.
+
+    Args:
+        rng: the view's generator.
+        settings: rotation in degrees (each angle uniform in plus-minus) and allowed flips.
+        orientation: axis codes of the arrays, to find the axis of a named flip.
+        magnification: smallest and largest; drawn so that a structure is as often twice as large as half as large.
+    """
+    angles = np.deg2rad(rng.uniform(-settings.rotation_degrees, settings.rotation_degrees, 3)).tolist()
+    scale = float(np.exp(-rng.uniform(*np.log(magnification))))
+    rotate, rescale = rng.random(2) < settings.probability
+    mirrored = rng.random(3) < 0.5
+    allowed = flippable_axes(settings.flip_axes, orientation)
+    flips = (bool(mirrored[0] and allowed[0]), bool(mirrored[1] and allowed[1]), bool(mirrored[2] and allowed[2]))
+    return SpatialDraw(rotation_matrix(angles) if rotate else np.eye(3), scale if rescale else 1.0, flips)
+
+
+def flippable_axes(names: Sequence[str], orientation: str) -> tuple[bool, bool, bool]:
+    """Which array axes the named flips concern, for arrays with these axis codes."""
+    letters = "".join(_AXIS_OF_FLIP[name] for name in names)
+    return orientation[0] in letters, orientation[1] in letters, orientation[2] in letters
+
+
+def mirrors_sides(draw: SpatialDraw, orientation: str) -> bool:
+    """Whether left and right are exchanged, so that labels that name them must be exchanged too."""
+    return any(flip and code in "RL" for flip, code in zip(draw.flips, orientation, strict=True))
+
+
+def draw_intensity(rng: np.random.Generator, settings: AugmentationSettings, blur_std: float = 0.0) -> IntensityDraw:
+    """Gamma (log-uniform in its range), noise and blur (deviation uniform up to the setting), each with the settings' probability."""
+    low, high = np.log(settings.gamma_range)
+    gamma, noise = float(np.exp(rng.uniform(low, high))), float(rng.uniform(0, settings.noise_std))
+    blur = float(rng.uniform(0, blur_std))
+    with_gamma, with_noise, with_blur = rng.random(3) < settings.probability
+    seed = int(rng.integers(2**62))
+    return IntensityDraw(gamma if with_gamma else 1.0, noise if with_noise else 0.0, seed, blur if with_blur else 0.0)
+
+
+def apply_intensity(view: Tensor, draw: IntensityDraw) -> Tensor:
+    """Change a normalised view (D, H, W). Gamma acts on the view's own range, so that it also suits z-scores."""
+    if draw.blur_std > 0:
+        view = gaussian_blur(view, draw.blur_std)
+    if draw.gamma != 1.0:
+        low, high = view.aminmax()
+        span = (high - low).clamp_min(1e-6)
+        view = ((view - low) / span).pow(draw.gamma) * span + low
+    if draw.noise_std > 0:
+        noise = torch.randn(view.shape, generator=torch.Generator().manual_seed(draw.noise_seed))
+        view = view + noise * draw.noise_std
+    return view
+
+
+def gaussian_blur(view: Tensor, std: float) -> Tensor:
+    """Blur (D, H, W) along each axis with a Gaussian of `std` voxels, cut off at three of them; edges are repeated."""
+    reach = max(1, int(np.ceil(3 * std)))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=view.dtype) / std) ** 2)
+    kernel = kernel / kernel.sum()
+    for axis in range(3):
+        lines = view.movedim(axis, -1)
+        shape = lines.shape
+        padded = F.pad(lines.reshape(-1, 1, shape[-1]), (reach, reach), mode="replicate")
+        view = F.conv1d(padded, kernel[None, None]).reshape(shape).movedim(-1, axis)
+    return view.contiguous()
+
+
+def exchange_labels(mask: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """Swap the labels of each pair, as a left-right flip requires where labels name the side."""
+    exchanged = mask.clone()
+    for one, other in pairs:
+        exchanged[mask == one] = other
+        exchanged[mask == other] = one
+    return exchanged

@@ -1,0 +1,69 @@
+"""Classification samples: whole volumes at one size, augmented in training, with a label per target."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fuse_examples.imaging.oai_example.configuration.blocks import VolumeAugmentation
+from fuse_examples.imaging.oai_example.data.augmentation import NO_POSE, apply_intensity, draw_intensity, draw_pose, generator
+from fuse_examples.imaging.oai_example.data.class_index import ClassIndex
+from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
+from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
+from fuse_examples.imaging.oai_example.data.sampler import SampleKey
+from fuse_examples.imaging.oai_example.geometry.maps import view_map
+from fuse_examples.imaging.oai_example.geometry.resampling import resample
+
+
+class LabelledVolumes(Dataset[dict[str, Any]]):
+    """Whole volumes with their labels.
+
+    Items: {"image": (1, D, H, W) float32, "labels": {target: index, or -1 where the cell is empty}, "row": position in `volumes`}.
+
+    Args:
+        volumes: the cases.
+        preprocessing: with `resize_to`.
+        classes: one per target; none for images alone.
+        augmentation: None for evaluation.
+        seed: the run's seed.
+    """
+
+    def __init__(
+        self,
+        volumes: Sequence[CaseVolumes],
+        preprocessing: Preprocessing,
+        classes: Sequence[ClassIndex] = (),
+        augmentation: VolumeAugmentation | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.volumes, self.preprocessing, self.classes = tuple(volumes), preprocessing, tuple(classes)
+        self.augmentation, self.seed = augmentation, seed
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        volumes = self.volumes[key.row]
+        labels = {index.target: index.label(volumes.case) for index in self.classes}
+        return {"image": self._view(volumes, key)[None], "labels": labels, "row": key.row}
+
+    def _view(self, volumes: CaseVolumes, key: SampleKey) -> Tensor:
+        image, size = volumes.image(), self.preprocessing.network_size
+        rng = generator(self.seed, key.epoch, key.row)
+        pose = NO_POSE
+        if self.augmentation is not None:
+            pose = draw_pose(rng, self.augmentation, self.preprocessing.orientation, self.augmentation.scale_range)
+        shape, spacing = np.array(image.grid.shape), image.grid.spacing
+        matrix = view_map(shape / 2, shape * spacing, size, spacing, pose.rotation, pose.scale, pose.flips)
+        normalise = self.preprocessing.normalisation(image.statistics)
+        view = normalise(resample(image.array, matrix, size, outside=normalise.background))
+        return view if self.augmentation is None else apply_intensity(view, draw_intensity(rng, self.augmentation))
+
+
+def balanced_weights(index: ClassIndex) -> Tensor:
+    """Weight of each class, (K,): n / (K * n_k), so that all classes count alike (King & Zeng 2001, as in scikit-learn's "balanced")."""
+    counts = torch.tensor(index.counts, dtype=torch.float32)
+    return counts.sum() / (len(counts) * counts)

@@ -1,0 +1,136 @@
+"""Check the scans of a run before it starts: headers of every case, and masks in full. All problems are shown together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fuse_examples.imaging.oai_example.data.cases import Case
+from fuse_examples.imaging.oai_example.data.problem_lists import shortened
+from fuse_examples.imaging.oai_example.data.scans import ScanHeader, read_header, read_mask
+from fuse_examples.imaging.oai_example.data.voxels import Voxels
+from fuse_examples.imaging.oai_example.errors import DataError
+from fuse_examples.imaging.oai_example.geometry.volume import RAS, Grid
+
+MaskAffine = Literal["strict", "from_image"]
+MAX_CORNER_SHIFT = 0.1  # voxels of the image
+
+
+@dataclass(frozen=True)
+class CaseHeaders:
+    """Headers of a case's image and, in segmentation, of its mask."""
+
+    image: ScanHeader
+    mask: ScanHeader | None
+
+
+def check_headers(cases: Sequence[Case], *, csv_path: Path, mask_affine: MaskAffine = "strict") -> dict[str, CaseHeaders]:
+    """Read the headers of all cases and compare each mask's grid with its image's.
+
+    A mask may store its axes in another order than its image, as long as both fill the same place in the patient; with
+    `mask_affine="from_image"` its own affine is ignored and its shape in file order must be the image's.
+
+    Returns:
+        headers by case name.
+
+    Raises:
+        DataError: every unreadable file and every mask of another shape or place, with CSV row and patient.
+    """
+    headers: dict[str, CaseHeaders] = {}
+    problems: list[str] = []
+    n_missing = 0
+    for case in cases:
+        where = f"{csv_path}:{case.row}: patient {case.patient}"
+        n_missing += sum(path is not None and not path.exists() for path in (case.image, case.mask))
+        image = _header_or_problem(case.image, f"{where}: image", problems)
+        mask = _header_or_problem(case.mask, f"{where}: mask", problems) if case.mask else None
+        if image is None or (case.mask and mask is None):
+            continue
+        if mask is not None:
+            problem = _compare(image.source, mask.source, mask_affine)
+            if problem:
+                problems.append(f"{where}: mask {case.mask}: {problem}")
+        headers[case.name] = CaseHeaders(image, mask)
+    if problems:
+        remedy = f"Missing files: {n_missing}. Paths in {csv_path} are relative to its own folder, {csv_path.parent.resolve()}."
+        raise DataError([*shortened(problems), *([remedy] if n_missing else [])])
+    return headers
+
+
+def check_masks(cases: Sequence[Case], num_classes: int, *, csv_path: Path) -> dict[str, NDArray[np.int64]]:
+    """Read the masks of all cases in full and count their voxels per label, background first.
+
+    Returns:
+        counts by case name, each (num_classes,).
+
+    Raises:
+        DataError: every mask with a label that is negative, not whole, or not below `num_classes`, with CSV row and patient.
+    """
+    counts: dict[str, NDArray[np.int64]] = {}
+    problems: list[str] = []
+    for case in cases:
+        if case.mask is None:
+            continue
+        where = f"{csv_path}:{case.row}: patient {case.patient}"
+        try:
+            labels = read_mask(case.mask).array
+        except DataError as error:
+            problems += [f"{where}: mask {problem}" for problem in error.problems]
+            continue
+        if int(labels.max()) >= num_classes:
+            found = ", ".join(str(value) for value in np.unique(labels)[:12])
+            problems.append(
+                f"{where}: mask {case.mask}: holds the labels {found}; with num_classes: {num_classes} labels are 0 to {num_classes - 1}. "
+                "Set num_classes (background included) or correct the mask."
+            )
+            continue
+        counts[case.name] = label_voxels(labels, num_classes)
+    if problems:
+        raise DataError(shortened(problems))
+    return counts
+
+
+def label_voxels(labels: Voxels, num_classes: int) -> NDArray[np.int64]:
+    """Count the voxels of each label 0 ... num_classes - 1, (num_classes,)."""
+    counts = np.zeros(num_classes, dtype=np.int64)
+    for plane in labels:  # bincount makes an int64 copy of what it is given
+        counts += np.bincount(plane.reshape(-1), minlength=num_classes)
+    return counts
+
+
+def _header_or_problem(path: Path, where: str, problems: list[str]) -> ScanHeader | None:
+    try:
+        return read_header(path)
+    except DataError as error:
+        problems += [f"{where} {problem}" for problem in error.problems]
+        return None
+
+
+def _compare(image: Grid, mask: Grid, mask_affine: MaskAffine) -> str:
+    """Describe how the mask's grid differs from the image's; "" if it does not."""
+    if mask_affine == "from_image":
+        if mask.shape != image.shape:
+            return f"has shape {mask.shape}, its image {image.shape}. Correct the seg_path or write the mask on the image's grid."
+        return ""
+    if mask.oriented(RAS).shape != image.oriented(RAS).shape:
+        return (
+            f"has shape {mask.shape} in {mask.orientation}, its image {image.shape} in {image.orientation}. "
+            "Correct the seg_path or write the mask on the image's grid."
+        )
+    shift = corner_shift(image.oriented(RAS), mask.oriented(RAS))
+    if shift > MAX_CORNER_SHIFT:
+        return (
+            f"lies elsewhere than its image: a corner is {shift:.1f} voxels off. Correct the mask's affine, or set "
+            "mask_affine: from_image if its voxels do belong to the image's and only its affine is wrong."
+        )
+    return ""
+
+
+def corner_shift(image: Grid, mask: Grid) -> float:
+    """Return the largest distance between corresponding corners of two grids of one shape, in voxels of `image` along its axes."""
+    index = Grid(image.shape, np.eye(4)).corners()
+    there = np.linalg.solve(image.affine, np.c_[mask.corners(), np.ones(len(index))].T).T[:, :3]
+    return float(np.abs(there - index).max())

@@ -1,0 +1,112 @@
+"""Read a scan or a mask, whatever its format, as a `Volume` in RAS order. Content decides what a path is, not its name."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuse_examples.imaging.oai_example.data.dicom import read_dicom, read_dicom_header
+from fuse_examples.imaging.oai_example.data.dicom_files import has_dicom_preamble, regular_files
+from fuse_examples.imaging.oai_example.data.nifti import is_nifti, read_nifti, read_nifti_header
+from fuse_examples.imaging.oai_example.data.voxels import Voxels, check_image_values, labels_of
+from fuse_examples.imaging.oai_example.errors import DataError
+from fuse_examples.imaging.oai_example.geometry.volume import Affine, Grid, Volume, from_file_order
+
+
+@dataclass(frozen=True)
+class ScanHeader:
+    """What can be known of a scan without its voxels.
+
+    Attributes:
+        source: shape and affine in the file's own order; `source.oriented("RAS")` is the grid of `read_volume`.
+        dtype: type of the stored voxels, such as "int16".
+        kind: "DICOM" or "NIfTI".
+        n_files: files that the volume is made of.
+        description: series description (DICOM) or descrip (NIfTI).
+        fingerprint: changes when a file is added, removed, renamed or rewritten.
+    """
+
+    source: Grid
+    dtype: str
+    kind: str
+    n_files: int
+    description: str
+    fingerprint: str
+
+
+def read_header(path: Path) -> ScanHeader:
+    """Read geometry and type of the scan at `path`, a DICOM folder or a NIfTI file; raise `DataError` if it cannot be used."""
+    fingerprint = source_fingerprint(path)
+    path, kind = _locate(path)
+    if kind == "NIfTI":
+        nifti = read_nifti_header(path)
+        return ScanHeader(nifti.grid, nifti.dtype.newbyteorder("=").name, kind, 1, nifti.description, fingerprint)
+    dicom = read_dicom_header(path)
+    return ScanHeader(dicom.grid, dicom.dtype, kind, dicom.n_files, dicom.description, fingerprint)
+
+
+def read_volume(path: Path) -> Volume:
+    """Read the image at `path` with its values rescaled, in RAS order.
+
+    Integers stay 8 or 16 bits wide where the rescaling is the identity or whole-numbered; everything else is float32.
+    The array may be a view with negative strides. Raises `DataError` for NaN, infinite or constant voxels and unusable files.
+    """
+    values, affine = _read(path)
+    check_image_values(values, path)
+    return from_file_order(values, affine)
+
+
+def read_mask(path: Path, *, affine_of: Grid | None = None) -> Volume:
+    """Read the labels at `path` as uint8 or int16, in RAS order; floats that hold whole numbers are accepted.
+
+    Args:
+        path: DICOM folder or NIfTI file.
+        affine_of: the image's `source` grid: the mask's own affine is ignored and the voxels, in file order, are taken to lie on it.
+    """
+    values, affine = _read(path)
+    if affine_of is not None:
+        if values.shape != affine_of.shape:
+            raise DataError(f"{path}: the mask's shape {values.shape} differs from its image's, {affine_of.shape}.")
+        affine = affine_of.affine
+    return from_file_order(labels_of(values, path), affine)
+
+
+def source_fingerprint(path: Path) -> str:
+    """Hash of names, sizes and modification times of the file, or of the files directly inside the folder."""
+    if not path.exists():
+        raise DataError(f"{path}: does not exist.")
+    files = regular_files(path)[0] if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        if file.name.startswith("."):
+            continue  # a file browser's droppings say nothing about the scan
+        status = os.stat(file)
+        digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def _read(path: Path) -> tuple[Voxels, Affine]:
+    path, kind = _locate(path)
+    if kind == "NIfTI":
+        values, nifti = read_nifti(path)
+        return values, nifti.grid.affine
+    values, dicom = read_dicom(path)
+    return values, dicom.grid.affine
+
+
+def _locate(path: Path) -> tuple[Path, str]:
+    """Return where the scan is and its format: a folder with a single NIfTI file stands for that file."""
+    if not path.exists():
+        raise DataError(f"{path}: does not exist.")
+    if not path.is_dir():
+        return path, "DICOM" if has_dicom_preamble(path) else "NIfTI"
+    files = regular_files(path)[0]
+    if not any(has_dicom_preamble(file) for file in files):  # the first file answers in nearly every folder
+        niftis = [file for file in files if is_nifti(file)]
+        if len(niftis) > 1:
+            raise DataError(
+                f"{path}: holds {len(niftis)} NIfTI files ({niftis[0].name}, {niftis[1].name}, ...). Name the one that is meant."
+            )
+        if niftis:
+            return niftis[0], "NIfTI"
+    return path, "DICOM"

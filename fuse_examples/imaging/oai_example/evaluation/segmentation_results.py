@@ -1,0 +1,152 @@
+"""Scores of segmented cases: the table of cases and the metrics with their intervals."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fuse_examples.imaging.oai_example.evaluation.bootstrap import estimate_mean
+from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
+from fuse_examples.imaging.oai_example.evaluation.whole_files import write_json, write_table
+from fuse_examples.imaging.oai_example.geometry.volume import Grid
+from fuse_examples.imaging.oai_example.objectives.overlap import dice_per_class, joint_histogram
+
+MEAN = "mean"  # the entry beside the structures
+RULES = {
+    "dice": "2 |T ∩ P| / (|T| + |P|) on the input's own grid",
+    "absent structure": "absent in truth and prediction: no score, the case is left out and counted as absent; absent in one: 0",
+    "mean": "mean over cases of each case's mean over its structures that have a score",
+    "interval": "percentile bootstrap over patients: a patient's cases are drawn together",
+}
+
+
+@dataclass(frozen=True)
+class CasePrediction:
+    """What is known of one segmented case.
+
+    Attributes:
+        name: the case's name; names its outputs.
+        patient: the patient it belongs to.
+        fold: its fold in the CSV file.
+        row: its line in the CSV file, the header being line 1.
+        scores: metric -> structure -> value; NaN where the structure is absent in truth and prediction.
+        volumes_ml: structure -> (true, predicted) volume in millilitres.
+        mask: where the predicted mask was written, relative to the test folder; empty if nowhere.
+    """
+
+    name: str
+    patient: str
+    fold: str
+    row: int
+    scores: Mapping[str, Mapping[str, float]]
+    volumes_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    mask: str = ""
+
+    def mean(self, metric: str = "dice") -> float:
+        """Return the mean over the structures that have a score; NaN if none has."""
+        values = [value for value in self.scores[metric].values() if not np.isnan(value)]
+        return float(np.mean(values)) if values else float("nan")
+
+
+def score_case(
+    truth: NDArray[Any],
+    predicted: NDArray[Any],
+    grid: Grid,
+    structures: Sequence[str],
+    *,
+    name: str,
+    patient: str,
+    fold: str,
+    row: int,
+    mask: str = "",
+) -> CasePrediction:
+    """Compare two label maps (D, H, W) on the input's own grid.
+
+    Args:
+        truth: true labels, 0 for background and 1 … for `structures` in their order.
+        predicted: predicted labels.
+        grid: the grid both lie on.
+        structures: names of the labels from 1 on.
+        name, patient, fold, row, mask: see `CasePrediction`.
+
+    Raises:
+        ValueError: a shape or label that does not fit.
+    """
+    counts = joint_histogram(truth, predicted, len(structures) + 1)
+    dice = dice_per_class(counts)[1:].tolist()
+    millilitres = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
+    volumes = zip((counts.sum(axis=1)[1:] * millilitres).tolist(), (counts.sum(axis=0)[1:] * millilitres).tolist(), strict=True)
+    return CasePrediction(
+        name=name,
+        patient=patient,
+        fold=fold,
+        row=row,
+        scores={"dice": dict(zip(structures, dice, strict=True))},
+        volumes_ml=dict(zip(structures, volumes, strict=True)),
+        mask=mask,
+    )
+
+
+def segmentation_metrics(cases: Sequence[CasePrediction], structures: Sequence[str], settings: Bootstrap | None = None) -> dict[str, Any]:
+    """Return the content of metrics.json: per metric its mean and each structure with interval, and what was counted.
+
+    Raises:
+        ValueError: no cases, or names of structures that repeat or read "mean".
+    """
+    if not cases:
+        raise ValueError("no cases to evaluate")
+    if len(set(structures)) < len(structures) or MEAN in structures:
+        raise ValueError(f"structure names must differ from each other and from {MEAN!r}: {', '.join(structures)}")
+    settings = settings or Bootstrap()
+    patients = [case.patient for case in cases]
+    metrics: dict[str, Any] = {}
+    for metric in cases[0].scores:
+        columns = {MEAN: [case.mean(metric) for case in cases]}
+        columns |= {structure: [case.scores[metric][structure] for case in cases] for structure in structures}
+        metrics[metric] = {
+            name: estimate_mean(values, patients, settings).as_dict() | {"n_absent": int(np.isnan(values).sum())}
+            for name, values in columns.items()
+        }
+    metrics |= {"n_cases": len(cases), "n_patients": len(set(patients)), "folds": _per_fold(cases)}
+    return metrics | {"structures": list(structures), "bootstrap": settings.as_dict(), "rules": RULES}
+
+
+def write_segmentation_results(
+    folder: Path, cases: Sequence[CasePrediction], structures: Sequence[str], settings: Bootstrap | None = None
+) -> dict[str, Any]:
+    """Write predictions.csv and metrics.json into `folder`; return the metrics as written."""
+    metrics = segmentation_metrics(cases, structures, settings)
+    names = list(cases[0].scores)
+    header = ["case", "PatientID", "fold", "row"]
+    header += [f"{metric}_{column}" for metric in names for column in (MEAN, *structures)]
+    header += [f"{what}_volume_ml_{structure}" for structure in structures for what in ("true", "predicted")]
+    write_table(folder / "predictions.csv", [*header, "mask"], (_table_row(case, names, structures) for case in cases))
+    write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def choose_examples(cases: Sequence[CasePrediction], metric: str = "dice") -> dict[str, CasePrediction]:
+    """Return the worst, the median and the best case by mean score, for pictures; fewer if there are fewer cases."""
+    ranked = sorted((case for case in cases if not np.isnan(case.mean(metric))), key=lambda case: (case.mean(metric), case.name))
+    if not ranked:
+        return {}
+    chosen = {"worst": ranked[0], "median": ranked[(len(ranked) - 1) // 2], "best": ranked[-1]}
+    return {role: case for role, case in chosen.items() if role == "worst" or case is not ranked[0]}
+
+
+def _table_row(case: CasePrediction, metrics: Sequence[str], structures: Sequence[str]) -> list[Any]:
+    row: list[Any] = [case.name, case.patient, case.fold, case.row]
+    for metric in metrics:
+        row += [case.mean(metric), *(case.scores[metric][structure] for structure in structures)]
+    for structure in structures:
+        row += case.volumes_ml.get(structure, (None, None))
+    return [*row, case.mask]
+
+
+def _per_fold(cases: Sequence[CasePrediction]) -> dict[str, dict[str, int]]:
+    folds = sorted({case.fold for case in cases})
+    members = {fold: [case for case in cases if case.fold == fold] for fold in folds}
+    return {fold: {"n_cases": len(who), "n_patients": len({case.patient for case in who})} for fold, who in members.items()}

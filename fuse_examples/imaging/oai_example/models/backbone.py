@@ -1,0 +1,155 @@
+"""What every backbone is: an encoder to a deep feature map, an optional decoder back to full resolution, and its own options."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from inspect import signature
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from fuse_examples.imaging.oai_example.catalogue import BACKBONES, resolve
+from fuse_examples.imaging.oai_example.errors import ConfigError
+
+Pooling = Literal["average", "max"]
+Option = int | float | str | bool
+
+
+class Backbone(nn.Module, ABC):
+    """A 3D network in two halves. A new one is one file with these members and one line in the catalogue.
+
+    Class attributes:
+        name: its name in the catalogue and in a YAML's `backbone`.
+        size_multiple: every spatial size must be a multiple of it.
+        smallest_map: voxels that the deepest map needs at least, for normalisation to have something to measure.
+        encoder_prefixes, decoder_prefixes: how the state-dict names of the two halves begin.
+
+    Attributes:
+        feature_dim: channels of the deepest feature map.
+        decoder_dim: channels of decode()'s full-resolution map.
+        options: constructor options that rebuild it, plain values; they travel in checkpoints.
+        has_decoder: False for pre-training and classification, where a decoder would only be carried along untrained.
+    """
+
+    name: ClassVar[str]
+    size_multiple: ClassVar[int]
+    smallest_map: ClassVar[int] = 1
+    encoder_prefixes: ClassVar[tuple[str, ...]]
+    decoder_prefixes: ClassVar[tuple[str, ...]]
+
+    feature_dim: int
+    decoder_dim: int
+
+    def __init__(self, options: Mapping[str, Option], *, pooling: Pooling, with_decoder: bool) -> None:
+        super().__init__()
+        if pooling not in get_args(Pooling):
+            raise ConfigError(f"pooling is {pooling!r}; it is one of {', '.join(get_args(Pooling))}.")
+        self.options: dict[str, Option] = {**options, "pooling": pooling}
+        self.pooling = pooling
+        self.has_decoder = with_decoder
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Turn (B, C, D, H, W) into what decode() needs and, last, the deepest map (B, feature_dim, d, h, w)."""
+
+    @abstractmethod
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        """Turn encode()'s list into a map (B, decoder_dim, D, H, W)."""
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Pool the deepest map of (B, C, D, H, W) over space to (B, feature_dim), a batch of one included."""
+        deepest = self.encode(x)[-1]
+        if self.pooling == "max":
+            return deepest.amax(dim=(2, 3, 4))
+        # A mean over thousands of voxels is kept in float32 under autocast.
+        return deepest.mean(dim=(2, 3, 4), dtype=torch.float32)
+
+    def encoder_parameter_names(self) -> tuple[str, ...]:
+        """State-dict names, buffers included, of the encoder."""
+        return tuple(key for key in self.state_dict() if self.is_encoder_key(key))
+
+    def decoder_parameter_names(self) -> tuple[str, ...]:
+        """State-dict names, buffers included, of the decoder; none without one."""
+        return tuple(key for key in self.state_dict() if self.is_decoder_key(key))
+
+    @classmethod
+    def is_encoder_key(cls, key: str) -> bool:
+        """Whether a state-dict name belongs to the encoder."""
+        return key.startswith(cls.encoder_prefixes)
+
+    @classmethod
+    def is_decoder_key(cls, key: str) -> bool:
+        """Whether a state-dict name belongs to the decoder, whether or not this backbone was built with one."""
+        return key.startswith(cls.decoder_prefixes)
+
+    def adopt(self, choices: Mapping[str, Option]) -> tuple[str, ...]:
+        """Switch to choices that weights were trained with and no tensor shows; return a sentence for each switch made."""
+        return ()
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise ConfigError where the spatial size of (B, C, D, H, W) does not fit."""
+        check_size(self, tuple(x.shape[2:]), "the input's size")
+
+    def require_decoder(self) -> None:
+        """Raise RuntimeError where decode() is called on a backbone that was built without a decoder: our own mistake."""
+        if not self.has_decoder:
+            raise RuntimeError(f"this {self.name} was built without its decoder")
+
+
+def build_backbone(name: str, *, with_decoder: bool = True, **options: Any) -> Backbone:
+    """Build the backbone that the catalogue knows as `name`.
+
+    Raises:
+        ConfigError: unknown name, unknown options (all of them) or an option's value that the backbone cannot take.
+    """
+    if name not in BACKBONES:
+        raise ConfigError(f"backbone is {name!r}; it is one of {', '.join(sorted(BACKBONES))}.{_did_you_mean(name, BACKBONES)}")
+    cls: type[Backbone] = resolve(BACKBONES[name])
+    known = [option for option in signature(cls).parameters if option != "with_decoder"]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise ConfigError(
+            f"{name} has no option {option!r}; its options are {', '.join(known)}.{_did_you_mean(option, known)}" for option in unknown
+        )
+    backbone: Backbone = cls(with_decoder=with_decoder, **options)
+    # Half the time of a training step in bf16 on a CPU (benchmarks), and what tensor cores want; values and names stay the same.
+    backbone.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs leave memory_format out
+    return backbone
+
+
+def check_size(backbone: Backbone | type[Backbone], size: Sequence[int], key: str) -> None:
+    """Raise ConfigError where a backbone cannot take a spatial size (D, H, W), in voxels.
+
+    The message names `key` (the configuration key that gave the size), the multiple and the nearest sizes that fit.
+    """
+    multiple = backbone.size_multiple
+    wrong = [length for length in size if length < 1 or length % multiple]
+    if wrong:
+        below = [max(multiple, length // multiple * multiple) for length in size]
+        above = [max(multiple, -(-length // multiple) * multiple) for length in size]
+        nearest = " or ".join(dict.fromkeys(f"{fitting}" for fitting in (below, above)))
+        raise ConfigError(
+            f"{key} is {list(size)}, but {backbone.name} takes multiples of {multiple} along every axis: "
+            f"{', '.join(str(length) for length in dict.fromkeys(wrong))} does not fit. The nearest that fit: {nearest}."
+        )
+    cells = [length // multiple for length in size]
+    if cells[0] * cells[1] * cells[2] < backbone.smallest_map:
+        larger = [size[0], size[1] * 2, size[2] * 2]
+        raise ConfigError(
+            f"{key} is {list(size)}, which {backbone.name} reduces to a map of a single voxel, and a single voxel cannot be normalised. "
+            f"Use a larger size, for example {larger}."
+        )
+
+
+def require_whole(key: str, value: object, *, multiple: int = 1) -> int:
+    """Return `value` where it is a positive whole number and a multiple of `multiple`, else raise ConfigError naming `key`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1 or value % multiple:
+        wanted = "a whole number of 1 or more" if multiple == 1 else f"a positive multiple of {multiple}"
+        raise ConfigError(f"{key} is {value!r}; it is {wanted}.")
+    return value
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    close = get_close_matches(word, known, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

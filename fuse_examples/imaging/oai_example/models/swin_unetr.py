@@ -1,0 +1,124 @@
+"""MONAI's Swin UNETR (Hatamizadeh et al. 2022, arXiv:2201.01266) as a backbone, with either order of patch merging."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from monai.networks.nets.swin_unetr import PatchMergingV2
+from monai.networks.nets.swin_unetr import SwinUNETR as MonaiSwinUNETR
+from torch import Tensor
+from torch.nn import functional as F
+
+from fuse_examples.imaging.oai_example.errors import ConfigError
+from fuse_examples.imaging.oai_example.models.backbone import Backbone, Option, Pooling, require_whole
+
+MergingOrder = Literal["monai_1.5", "legacy"]
+Offset = tuple[int, int, int]
+
+# The (d, h, w) parity of the eight sub-grids that a merging layer joins. Before 1.5 MONAI took two of them twice and two never;
+# weights trained then need that order, though all names and shapes are equal.
+MERGING_OFFSETS: dict[str, tuple[Offset, ...]] = {
+    "monai_1.5": ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1)),
+    "legacy": ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 0), (0, 0, 1), (1, 1, 1)),
+}
+
+
+class SwinUNETR(Backbone):
+    """Swin transformer encoder to 1/32 of the resolution and a convolutional decoder; names and shapes are MONAI's, less `out`.
+
+    The encoder is the transformer alone, and its last hidden state, (B, 16·width, D/32, H/32, W/32), is the deepest map: it is what
+    self-supervised files carry in full; it is normalised over channels, while the next block (`encoder10`) ends in an instance norm whose
+    spatial mean is zero, which leaves little for average pooling to find; and it exists for views of 32 voxels. Everything that only
+    segmentation needs, `encoder1` to `encoder10` among it, counts as decoder and is computed in `decode`.
+
+    Args:
+        in_channels: channels of the input image.
+        width: channels after patch embedding (MONAI's feature_size), a multiple of 12; 48 is the published size (62,186,610 parameters).
+        patch_merging: "monai_1.5", or "legacy" for weights that were trained with MONAI before 1.5.
+        pooling: how `embed` reduces the deepest map, "average" or "max".
+        with_decoder: False leaves out everything but the transformer.
+    """
+
+    name = "swin_unetr"
+    size_multiple = 32
+    encoder_prefixes = ("swinViT.",)
+    decoder_prefixes = ("encoder1.", "encoder2.", "encoder3.", "encoder4.", "encoder10.", "decoder")
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        width: int = 48,
+        patch_merging: MergingOrder = "monai_1.5",
+        pooling: Pooling = "average",
+        *,
+        with_decoder: bool = True,
+    ) -> None:
+        require_whole("in_channels", in_channels)
+        require_whole("width", width, multiple=12)
+        super().__init__({"in_channels": in_channels, "width": width}, pooling=pooling, with_decoder=with_decoder)
+        self.feature_dim = 16 * width
+        self.decoder_dim = width
+        # MONAI builds the merging layers from this class: its annotation says module and means a module's class.
+        merging: Any = PatchMerging
+        network = MonaiSwinUNETR(in_channels=in_channels, out_channels=1, feature_size=width, downsample=merging)
+        self.swinViT = network.swinViT
+        if with_decoder:
+            self.encoder1 = network.encoder1
+            self.encoder2 = network.encoder2
+            self.encoder3 = network.encoder3
+            self.encoder4 = network.encoder4
+            self.encoder10 = network.encoder10
+            self.decoder5 = network.decoder5
+            self.decoder4 = network.decoder4
+            self.decoder3 = network.decoder3
+            self.decoder2 = network.decoder2
+            self.decoder1 = network.decoder1
+        self.use_patch_merging(patch_merging)
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Turn (B, C, D, H, W) into itself and the five hidden states, at 1/2 to 1/32 of the resolution."""
+        self.check_input(x)
+        return [x, *self.swinViT(x, True)]
+
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        """Turn encode()'s six tensors into (B, width, D, H, W)."""
+        self.require_decoder()
+        image, half, quarter, eighth, sixteenth, deepest = features
+        # The instance norms of encoder10, a residual block, would make a single voxel zero, and MONAI's refuse it: the residual remains.
+        x = F.leaky_relu(deepest, 0.01) if deepest[0, 0].numel() == 1 else self.encoder10(deepest)
+        x = self.decoder5(x, sixteenth)
+        x = self.decoder4(x, self.encoder4(eighth))
+        x = self.decoder3(x, self.encoder3(quarter))
+        x = self.decoder2(x, self.encoder2(half))
+        decoded: Tensor = self.decoder1(x, self.encoder1(image))
+        return decoded
+
+    def use_patch_merging(self, order: str) -> None:
+        """Switch all four merging layers to "monai_1.5" or "legacy"; no tensor changes. Raises ConfigError for another name."""
+        if order not in get_args(MergingOrder):
+            raise ConfigError(f"patch_merging is {order!r}; it is one of {', '.join(get_args(MergingOrder))}.")
+        for module in self.modules():
+            if isinstance(module, PatchMerging):
+                module.offsets = MERGING_OFFSETS[order]
+        self.options["patch_merging"] = order
+
+    def adopt(self, choices: Mapping[str, Option]) -> tuple[str, ...]:
+        """Switch to the order of patch merging that weights were trained with."""
+        order = choices.get("patch_merging", self.options["patch_merging"])
+        if order == self.options["patch_merging"]:
+            return ()
+        before = self.options["patch_merging"]
+        self.use_patch_merging(str(order))
+        return (f"patch_merging switched from {before} to {order}, the order these weights were trained with.",)
+
+
+class PatchMerging(PatchMergingV2):
+    """Join eight neighbouring tokens of (B, D, H, W, C) into one: (B, D/2, H/2, W/2, 2C), in the order `offsets` gives."""
+
+    offsets: tuple[Offset, ...] = MERGING_OFFSETS["monai_1.5"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Merge; sizes are even, since `SwinUNETR` takes multiples of 32 only."""
+        joined = torch.cat([x[:, d::2, h::2, w::2] for d, h, w in self.offsets], dim=-1)
+        merged: Tensor = self.reduction(self.norm(joined))
+        return merged

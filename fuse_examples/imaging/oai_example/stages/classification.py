@@ -1,0 +1,181 @@
+"""The classification stage: a frozen configuration in, a trained or tested classifier's run folder out."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping
+from torch import Tensor
+
+from fuse_examples.imaging.oai_example.configuration.classification_config import ClassificationConfig
+from fuse_examples.imaging.oai_example.configuration.precedence import TAUGHT_WITH, check_resume, from_checkpoint
+from fuse_examples.imaging.oai_example.data.cases import Case
+from fuse_examples.imaging.oai_example.data.class_index import ClassIndex, check_classes, learn_classes
+from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes, balanced_weights
+from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes, prepare_cases
+from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
+from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
+from fuse_examples.imaging.oai_example.evaluation.view_pictures import InputPictures
+from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
+from fuse_examples.imaging.oai_example.models.heads import ClassificationHeads
+from fuse_examples.imaging.oai_example.stages.checkpoint_entry import (
+    project_entry,
+    read_stage_checkpoint,
+    saved_backbone,
+    saved_config,
+)
+from fuse_examples.imaging.oai_example.stages.classification_results import PredictionWriter, write_results
+from fuse_examples.imaging.oai_example.stages.feasibility import print_test, store_size, try_out
+from fuse_examples.imaging.oai_example.stages.fitting import fit_run
+from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
+from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
+from fuse_examples.imaging.oai_example.stages.starting_weights import refuse_seen_patients, starting_weights
+from fuse_examples.imaging.oai_example.tasks.classification import ClassificationRecipe, ClassificationTask
+from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT
+from fuse_examples.imaging.oai_example.training.interruption import Interruption
+from fuse_examples.imaging.oai_example.training.run import Run
+from fuse_examples.imaging.oai_example.training.seeding import seed_run
+from fuse_examples.imaging.oai_example.training.trainer import build_trainer
+
+STAGE = "classification"
+CHECKPOINT_KEYS = (*TAUGHT_WITH, "resize_to", "cls_targets", "pooling", "head")
+"""What a checkpoint decides in a test."""
+log = logging.getLogger(__name__)
+
+
+def train_or_test(config: ClassificationConfig, *, check: bool = False) -> None:
+    """Train and validate; or, with `test_ckpt`, evaluate the test folds. With `check`, try it and say what it would do."""
+    with Interruption() as interruption:
+        if config.test_ckpt is None:
+            train(config, interruption, check=check)
+        else:
+            evaluate(config, check=check)
+
+
+def train(config: ClassificationConfig, interruption: Interruption, *, check: bool = False) -> None:
+    """Train a classifier in its run folder."""
+    config, checkpoint = _resumed(config)
+    run = Run.for_training(config.results_dir, config.experiment, resume=checkpoint is not None, overwrite=config.overwrite)
+    config, weights, notes = starting_weights(config)
+    seed_run(config.seed)
+    backbone = build_configured_backbone(config, with_decoder=False, pooling=config.pooling)
+    check_size(backbone, config.resize_to, "resize_to")
+    cases = open_cases(config, masks=False, targets=config.cls_targets)
+    classes = learn_classes(cases.train, config.cls_targets, config.positive_class, config.csv_path)
+    check_classes(cases.evaluation, classes, config.csv_path, "the validation folds")
+    check_classes(cases.test, classes, config.csv_path, "the test folds")
+    refuse_seen_patients(cases.test, weights.patients, weights.path, config)
+    config = resolved(config, backbone)
+    preprocessing = preprocessing_of(config, config.resize_to)
+    if check:
+        weights.load_into(backbone, None)
+        data = _training_data(config, cases, preprocessing, classes)
+        try_out(config, _task(config, backbone, classes), data, cases, _facts(config, data, classes))
+        return
+    with run.opened(config.dump()) as environment:
+        for note in (*notes, *map(_described, classes)):
+            log.info("%s", note)
+        weights.load_into(backbone, run.folder)
+        inherited = checkpoint[PROJECT]["patients"] if checkpoint else weights.patients
+        facts = {"classes": [index.as_dict() for index in classes]}
+        writer = fit_run(
+            config,
+            run,
+            _task(config, backbone, classes),
+            _training_data(config, cases, preprocessing, classes),
+            project=project_entry(STAGE, config, backbone, preprocessing, cases.train, inherited, **facts),
+            environment=environment,
+            interruption=interruption,
+            monitor="val/auc",
+            validate_every_n_epochs=config.validate_every_n_epochs,
+            callbacks=_callbacks(config),
+            checkpoint=checkpoint,
+        )
+        log.info("best epoch: %s; to test it: test_ckpt=%s", writer.best["epoch"] + 1 if writer.best else "none", writer.best_path)
+
+
+def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
+    """Evaluate the cases of the test folds with a checkpoint; probabilities, metrics with intervals and the report go to `test/`."""
+    checkpoint = read_stage_checkpoint(config.test_ckpt, "test_ckpt", STAGE)
+    project = checkpoint[PROJECT]
+    config, notes = from_checkpoint(config, saved_config(checkpoint), CHECKPOINT_KEYS)
+    run = Run.for_testing(config.results_dir, config.experiment)
+    classes = tuple(ClassIndex.from_dict(entry) for entry in project["classes"])
+    task = _task(config, saved_backbone(project, with_decoder=False), classes)
+    task.load_state_dict(checkpoint["state_dict"])
+    cases = open_cases(config, masks=False, targets=config.cls_targets)
+    check_classes(cases.evaluation, classes, config.csv_path, "the test folds")
+    refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config)
+    if check:
+        print_test(cases)
+        return
+    with run.opened(config.dump()) as environment:
+        for note in notes:
+            log.info("%s", note)
+        volumes = _volumes(config, cases, cases.evaluation)
+        writer = PredictionWriter([one.case for one in volumes])
+        trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
+        items = LabelledVolumes(volumes, Preprocessing.from_dict(project["preprocessing"]), classes)
+        data = VolumeDataModule(None, items, 1, config.n_workers, config.seed, evaluation_batch_size=config.batch_size)
+        trainer.predict(task, datamodule=data, return_predictions=False)
+        write_results(config, run.output, writer.cases, classes, notes, environment)
+
+
+def _resumed(config: ClassificationConfig) -> tuple[ClassificationConfig, Mapping[str, Any] | None]:
+    if config.resume_training_from is None:
+        return config, None
+    checkpoint = read_stage_checkpoint(config.resume_training_from, "resume_training_from", STAGE)
+    return check_resume(config, saved_config(checkpoint)), checkpoint
+
+
+def _training_data(
+    config: ClassificationConfig, cases: OpenedCases, preprocessing: Preprocessing, classes: Sequence[ClassIndex]
+) -> VolumeDataModule:
+    train, validation = _volumes(config, cases, cases.train), _volumes(config, cases, cases.evaluation)
+    return VolumeDataModule(
+        LabelledVolumes(train, preprocessing, classes, config.augmentation, config.seed),
+        LabelledVolumes(validation, preprocessing, classes),
+        config.batch_size,
+        config.n_workers,
+        config.seed,
+        evaluation_batch_size=config.batch_size,
+    )
+
+
+def _facts(config: ClassificationConfig, data: VolumeDataModule, classes: Sequence[ClassIndex]) -> list[str]:
+    return [store_size(data.volumes), *map(_described, classes)]
+
+
+def _volumes(config: ClassificationConfig, cases: OpenedCases, chosen: Sequence[Case]) -> tuple[CaseVolumes, ...]:
+    return prepare_cases(chosen, cases.headers, store_of(config), config.csv_path)
+
+
+def _task(config: ClassificationConfig, backbone: Backbone, classes: Sequence[ClassIndex]) -> ClassificationTask:
+    n_classes = {index.target: len(index.classes) for index in classes}
+    heads = ClassificationHeads(backbone.feature_dim, n_classes, hidden_dim=config.head.hidden_dim, dropout=config.head.dropout)
+    recipe = ClassificationRecipe(
+        config.learning_rate,
+        config.head_learning_rate or config.learning_rate,
+        config.weight_decay,
+        config.warmup_epochs,
+        config.freeze_backbone,
+    )
+    return ClassificationTask(backbone, heads, {index.target: _class_weights(config, index) for index in classes}, recipe)
+
+
+def _class_weights(config: ClassificationConfig, index: ClassIndex) -> Tensor:
+    return balanced_weights(index) if config.class_weights == "balanced" else torch.ones(len(index.classes))
+
+
+def _callbacks(config: ClassificationConfig) -> list[Callback]:
+    callbacks: list[Callback] = [InputPictures(config.log_images_every_n_epochs)]
+    if config.early_stopping_patience is not None:
+        callbacks.append(EarlyStopping("val/auc", mode="max", patience=config.early_stopping_patience))
+    return callbacks
+
+
+def _described(index: ClassIndex) -> str:
+    counts = ", ".join(f"{name!r} {count}" for name, count in zip(index.classes, index.counts, strict=True))
+    positive = f"; positive class: {index.positive!r}" if index.positive else ""
+    return f"{index.target}: training cases per class: {counts}{positive}"

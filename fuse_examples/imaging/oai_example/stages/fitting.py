@@ -1,0 +1,90 @@
+"""Training as all stages do it: loggers, callbacks, trainer, and the way back into an interrupted run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger
+
+from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
+from fuse_examples.imaging.oai_example.training.checkpoint_writer import CheckpointWriter
+from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT
+from fuse_examples.imaging.oai_example.training.clearml_tracker import ClearMLTracker, clearml_tracker
+from fuse_examples.imaging.oai_example.training.interruption import Interruption
+from fuse_examples.imaging.oai_example.training.progress import progress_callbacks
+from fuse_examples.imaging.oai_example.training.run import Run
+from fuse_examples.imaging.oai_example.training.trackers import RunTensorBoard
+from fuse_examples.imaging.oai_example.training.trainer import build_trainer, fit
+
+CLEARML_TASK = "clearml_task"
+"""Where a checkpoint keeps the ClearML task that a resumed run continues."""
+
+
+def fit_run(
+    config: StageConfig,
+    run: Run,
+    task: pl.LightningModule,
+    data: pl.LightningDataModule,
+    *,
+    project: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    interruption: Interruption,
+    monitor: str | None,
+    mode: Literal["max", "min"] = "max",
+    validate_every_n_epochs: int = 1,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: Mapping[str, Any] | None = None,
+) -> CheckpointWriter:
+    """Train `task` in `run`, and return the writer of its checkpoints.
+
+    Args:
+        config: the resolved configuration.
+        run: the open run.
+        task, data: what is trained on what.
+        project: what travels in every checkpoint.
+        environment: versions and device, for ClearML.
+        interruption: owner of the signals.
+        monitor, mode: the validation metric that chooses `best.ckpt`; None takes the last epoch.
+        validate_every_n_epochs: epochs between validations.
+        callbacks: the stage's own, before the writer.
+        checkpoint: content of the checkpoint the run goes on from, or None.
+    """
+    loggers = _loggers(config, run, environment, checkpoint)
+    clearml_task = next((logger.version for logger in loggers if isinstance(logger, ClearMLTracker)), None)
+    writer = CheckpointWriter(
+        run.folder,
+        {**project, CLEARML_TASK: clearml_task},
+        monitor=monitor,
+        mode=mode,
+        save_every_n_steps=config.save_every_n_steps,
+        interruption=interruption,
+    )
+    trainer = build_trainer(
+        folder=run.folder,
+        n_epochs=config.n_epochs,
+        precision=config.precision,
+        accumulate_grad_batches=config.accumulate_grad_batches,
+        grad_clip=config.grad_clip,
+        callbacks=[*progress_callbacks(), *callbacks, writer],
+        loggers=loggers,
+        validate_every_n_epochs=validate_every_n_epochs,
+    )
+    fit(trainer, task, data, config.resume_training_from)
+    return writer
+
+
+def _loggers(config: StageConfig, run: Run, environment: Mapping[str, Any], checkpoint: Mapping[str, Any] | None) -> list[Logger]:
+    loggers: list[Logger] = [RunTensorBoard(run.folder, checkpoint["global_step"] if checkpoint else None)]
+    if config.clearml:
+        assert config.clearml_project_name is not None  # by the configuration's rules
+        tracker = clearml_tracker(
+            project=config.clearml_project_name,
+            experiment=config.experiment,
+            config_dump=config.dump(),
+            environment=environment,
+            upload_images=config.clearml_upload_images,
+            task_id=(checkpoint or {}).get(PROJECT, {}).get(CLEARML_TASK),
+        )
+        loggers.append(tracker)
+    return loggers

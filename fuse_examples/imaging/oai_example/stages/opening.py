@@ -1,0 +1,58 @@
+"""The first thing every stage does: read the table, choose the cases of the run, and look at their headers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
+from fuse_examples.imaging.oai_example.data.cases import Case, read_cases
+from fuse_examples.imaging.oai_example.data.header_check import CaseHeaders, check_headers
+from fuse_examples.imaging.oai_example.data.splits import split_cases
+
+
+@dataclass(frozen=True)
+class OpenedCases:
+    """The cases a run uses and their headers by case name.
+
+    Attributes:
+        train: cases to learn from; none in a test run.
+        evaluation: validation cases in training, test cases in a test run.
+        test: cases of the test folds, also in training, when they are not opened: no weights may have seen them.
+        headers: of both.
+    """
+
+    train: tuple[Case, ...]
+    evaluation: tuple[Case, ...]
+    test: tuple[Case, ...]
+    headers: Mapping[str, CaseHeaders]
+
+    def median_spacing(self, orientation: str) -> tuple[float, float, float]:
+        """Median voxel size of the training images along each axis of `orientation`, in mm, to a micrometre."""
+        spacings = [self.headers[case.name].image.source.oriented(orientation).spacing for case in self.train]
+        first, second, third = np.round(np.median(spacings, axis=0), 3).tolist()
+        return first, second, third
+
+
+def open_cases(
+    config: StageConfig, *, masks: bool, targets: Sequence[str] = (), mask_affine: Literal["strict", "from_image"] = "strict"
+) -> OpenedCases:
+    """Choose the cases of the folds that the run uses, and check that their files exist and fit together.
+
+    Raises:
+        DataError: with every problem of one kind; see `data.cases`, `data.splits` and `data.header_check`.
+    """
+    testing = config.test_ckpt is not None
+    splits = split_cases(
+        read_cases(config.csv_path, masks=masks, targets=targets),
+        config.train_folds,
+        config.val_folds,
+        config.test_folds,
+        used=("test_folds",) if testing else ("train_folds", "val_folds"),
+        allow_patient_overlap=config.allow_patient_overlap,
+        csv_path=config.csv_path,
+    )
+    train, evaluation = ((), splits.test) if testing else (splits.train, splits.val)
+    headers = check_headers([*train, *evaluation], csv_path=config.csv_path, mask_affine=mask_affine)
+    return OpenedCases(train, evaluation, splits.test, headers)

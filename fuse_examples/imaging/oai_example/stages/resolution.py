@@ -1,0 +1,52 @@
+"""From what a user wrote to what a run does: every null becomes a value, in a new configuration that the run folder keeps."""
+
+from typing import Any, TypeVar
+
+from fuse_examples.imaging.oai_example.configuration.precedence import settle
+from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
+from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
+from fuse_examples.imaging.oai_example.data.store import VolumeStore
+from fuse_examples.imaging.oai_example.geometry.volume import Shape
+from fuse_examples.imaging.oai_example.models.backbone import Backbone, build_backbone
+
+Config = TypeVar("Config", bound=StageConfig)
+
+
+def build_configured_backbone(config: StageConfig, *, with_decoder: bool, **options: Any) -> Backbone:
+    """The backbone of a configuration; options that it leaves null keep the backbone's own defaults."""
+    chosen = {"width": config.width, "norm_statistics": config.norm_statistics, **options}
+    given = {option: value for option, value in chosen.items() if value is not None}
+    name = settle(config).backbone
+    assert name is not None  # null stands for a name
+    return build_backbone(name, with_decoder=with_decoder, **given)
+
+
+def resolved(config: Config, backbone: Backbone, **found: Any) -> Config:
+    """The configuration without the nulls that stand for something.
+
+    Args:
+        config: as loaded.
+        backbone: what was built from it; its options fill `width` and the like.
+        found: what the stage has found out itself, such as a spacing.
+    """
+    own: dict[str, Any] = {option: backbone.options[option] for option in ("width", "norm_statistics") if option in backbone.options}
+    return settle(config).model_copy(update={**own, **found})
+
+
+def preprocessing_of(
+    config: StageConfig,
+    resize_to: Shape | None,
+    patch_size: Shape | None = None,
+    spacing: tuple[float, float, float] | None = None,
+) -> Preprocessing:
+    """What a resolved configuration does to every scan."""
+    intensity = config.intensity
+    assert config.orientation is not None
+    assert intensity.method is not None
+    return Preprocessing(config.orientation, intensity.method, intensity.percentiles, intensity.window, resize_to, patch_size, spacing)
+
+
+def store_of(config: StageConfig) -> VolumeStore:
+    """The store of a resolved configuration."""
+    assert config.orientation is not None
+    return VolumeStore(config.store.path or config.results_dir / ".store", config.orientation, config.intensity.percentiles or (0.0, 100.0))

@@ -1,0 +1,90 @@
+"""Weights that a run starts from: what they decide, what was loaded of them, and whose images they have already seen."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fuse_examples.imaging.oai_example.configuration.precedence import adopt_from_weights
+from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
+from fuse_examples.imaging.oai_example.data.cases import Case
+from fuse_examples.imaging.oai_example.errors import DataError
+from fuse_examples.imaging.oai_example.models.backbone import Backbone
+from fuse_examples.imaging.oai_example.models.weights import load_backbone_weights, read_backbone_metadata
+from fuse_examples.imaging.oai_example.training.patient_hashes import overlap
+from fuse_examples.imaging.oai_example.training.safe_files import write_json
+
+Config = TypeVar("Config", bound=StageConfig)
+KEYS = ("dino_weights", "suprem_weights")
+_SHOWN = 20
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StartingWeights:
+    """A weight file that a run starts from.
+
+    Attributes:
+        key, path: the configuration key and the file it names; None for a run from scratch.
+        metadata: what this project wrote into the file; empty for other people's.
+    """
+
+    key: str | None = None
+    path: Path | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def patients(self) -> list[str]:
+        """Hashes of the patients whose images the weights have learnt from."""
+        return list(self.metadata.get("patients", []))
+
+    def load_into(self, backbone: Backbone, folder: Path | None) -> None:
+        """Fill the backbone, and leave the load report in the log and as `load_report.json` in `folder`, if any. Raises WeightsError."""
+        if self.key is None or self.path is None:
+            log.info("weights: none, the backbone starts from random numbers")
+            return
+        report = load_backbone_weights(backbone, self.path, self.key)
+        log.info("%s", report.as_text())
+        if folder is not None:
+            write_json(folder / "load_report.json", report.as_dict())
+
+
+def starting_weights(config: Config) -> tuple[Config, StartingWeights, tuple[str, ...]]:
+    """Look at the weight file that the configuration names, before anything is built.
+
+    Returns:
+        The configuration, whose nulls take the weights' values; the file; and a line for each setting that differs harmlessly.
+
+    Raises:
+        WeightsError: the file cannot be read safely.
+        ConfigError: a setting contradicts the weights.
+    """
+    for key in KEYS:
+        path = getattr(config, key)
+        if path is not None:
+            metadata = read_backbone_metadata(path, key)
+            notes: tuple[str, ...] = ()
+            if "config" in metadata:
+                config, notes = adopt_from_weights(config, metadata["config"])
+            return config, StartingWeights(key, path, metadata), notes
+    return config, StartingWeights(), ()
+
+
+def refuse_seen_patients(cases: Sequence[Case], hashes: Iterable[str], source: object, config: StageConfig) -> None:
+    """Refuse test patients whose images a network has learnt from; a score on them says nothing.
+
+    Raises:
+        DataError: naming the patients and their rows, unless `allow_pretraining_overlap`.
+    """
+    seen = overlap((case.patient for case in cases), hashes)
+    if not seen:
+        return
+    rows = {name: [case.row for case in cases if case.patient == name] for name in seen[:_SHOWN]}
+    text = "; ".join(f"{name} (rows {', '.join(map(str, lines))})" for name, lines in rows.items())
+    more = f"; and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else ""
+    message = f"{config.csv_path}: {source} has learnt from images of {len(seen)} patient(s) of the test folds: {text}{more}."
+    if not config.allow_pretraining_overlap:
+        remedy = "Choose other test_folds or other weights, or set allow_pretraining_overlap: true and say so with the result."
+        raise DataError(f"{message} {remedy}")
+    log.warning("%s allow_pretraining_overlap is set.", message)

@@ -1,0 +1,290 @@
+"""DINO pre-training of a 3D backbone as a Lightning module: a student learns to say what its own moving average says."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.utils.data import DataLoader
+
+from fuse_examples.imaging.oai_example.models.backbone import Backbone
+from fuse_examples.imaging.oai_example.objectives import collapse
+from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
+from fuse_examples.imaging.oai_example.objectives.norm_statistics import differ_in_buffers, restore_buffers, statistics_momentum
+from fuse_examples.imaging.oai_example.objectives.teacher import start_teacher, update_teacher
+from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe, StepValues
+from fuse_examples.imaging.oai_example.training.optimisation import parameter_groups
+
+Batch = dict[str, Any]
+FEATURE_ROWS = 1024
+"""How many of the teacher's latest features the effective rank is of."""
+STATISTICS_VOLUMES = 128
+"""How many volumes normalisation statistics start from."""
+
+
+class DINOTask(pl.LightningModule):
+    """Self-distillation with no labels (Caron et al. 2021, arXiv 2104.14294).
+
+    A batch is `{"views": [V tensors (B, C, D, H, W)], "n_global": int}`, global views first; other keys are left alone. The teacher
+    sees the global views, the student all of them.
+
+    What happens when:
+    * Schedules are functions of `trainer.global_step`, so a resumed run takes them up where they were.
+    * Teacher and centre move once per optimiser step, after it, the centre with the mean over all batches accumulated for the step:
+      accumulating k batches is one k times larger batch, batch statistics aside. A step that is skipped, because its gradients are
+      not finite, moves neither.
+    * The teacher always runs in evaluation mode. Its normalisation statistics are the moving average of the student's, so its
+      targets do not depend on what else is in the batch, nothing else writes to its buffers, and what is trained against is
+      exactly what is exported (Cai et al. 2021, arXiv 2101.08482).
+    * Only global views move the statistics of the student's backbone: the teacher and the tasks that come after see such views, and
+      small crops look different.
+    * A new run starts with the statistics of its first volumes in both networks. Those that a network is made with (mean 0,
+      variance 1), or those of another modality, would linger in a slow teacher for a thousand steps and spoil its targets.
+
+    Attributes:
+        student_backbone, student_head, teacher_backbone, teacher_head, criterion: also the prefixes of keys in checkpoints.
+    """
+
+    def __init__(self, backbone: Backbone, head: nn.Module, criterion: DINOLoss, recipe: DINORecipe | None = None) -> None:
+        """Copy the teacher from the student, so load weights into `backbone` beforehand.
+
+        Args:
+            backbone: the student's, without a decoder.
+            head: (B, F) to (B, K) logits, its last layer being `last_layer`.
+            criterion: the loss with its centre.
+            recipe: schedules and optimiser values.
+        """
+        super().__init__()
+        self.student_backbone = backbone
+        self.student_head = head
+        self.teacher_backbone = start_teacher(backbone)
+        self.teacher_head = start_teacher(head)
+        self.criterion = criterion
+        self.recipe = recipe or DINORecipe()
+        self._pending_logits: list[Tensor] = []  # the teacher's, of the batches since the last optimiser step
+        self._recent_features: list[Tensor] = []
+        self._used_prototypes: Tensor | None = None
+        self._is_stepping = False
+        self.train()  # Lightning trains modules in the mode it finds them in, and a loaded backbone may come in evaluation mode
+
+    def train(self, mode: bool = True) -> "DINOTask":
+        """Set the student's mode; the teacher stays in evaluation mode."""
+        super().train(mode)
+        self.teacher_backbone.eval()
+        self.teacher_head.eval()
+        return self
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """Features of the teacher's backbone, (B, C, D, H, W) to (B, F): those of the network that is exported."""
+        return self.teacher_backbone.embed(volumes)
+
+    # --- the start
+
+    def on_train_start(self) -> None:
+        """Start the normalisation statistics, unless the run is resumed."""
+        if self.trainer.global_step == 0:
+            with self.trainer.precision_plugin.forward_context():
+                self._start_statistics(self._training_batches())
+
+    def _start_statistics(self, batches: Iterable[Batch]) -> None:
+        """Set the normalisation statistics of both networks to their mean over batches, those that are not finite left out."""
+        n_sound = n_volumes = 0
+        for batch in batches:
+            share = 1 / (n_sound + 1)
+            with torch.no_grad(), statistics_momentum(self.student_backbone, share), statistics_momentum(self.student_head, share):
+                self._student_logits(batch)
+            if not any(differ_in_buffers(student, teacher) for student, teacher in self._pairs()):
+                return  # no layer keeps statistics
+            if not self._restore_statistics():
+                n_sound += 1
+                self._update_teacher(momentum=0.0)
+            n_volumes += len(batch["views"][0])
+            if n_volumes >= STATISTICS_VOLUMES:
+                return
+
+    def _training_batches(self) -> Iterator[Batch]:
+        """Batches of the first epoch, on the device."""
+        loader = self.trainer.train_dataloader
+        assert loader is not None
+        batches: Iterable[Batch] = loader
+        if isinstance(loader, DataLoader) and loader.batch_sampler is not None:
+            # Made here: workers that persist serve one iterator, and training has taken it.
+            batches = (loader.collate_fn([loader.dataset[index] for index in indices]) for indices in loader.batch_sampler)
+        for batch in islice(batches, int(self.trainer.num_training_batches)):
+            yield self.trainer.strategy.batch_to_device(batch, self.device)
+
+    # --- one batch
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch; remembers the teacher's logits for the centre."""
+        values = self.values_at(self.trainer.global_step)
+        teacher_features, teacher_logits, student_logits = self._both_networks(batch)
+        loss: Tensor = self.criterion(student_logits, teacher_logits, values.teacher_temperature)
+        self._pending_logits.append(teacher_logits)
+        self._recent_features = _latest([*self._recent_features, teacher_features.float()])
+        self._log_training(loss, student_logits.detach(), teacher_logits, values)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss of one batch with the centre and teacher as they are."""
+        _, teacher_logits, student_logits = self._both_networks(batch)
+        is_fitting = self.trainer.state.fn == TrainerFn.FITTING
+        temperature = self.values_at(self.trainer.global_step).teacher_temperature if is_fitting else self.recipe.teacher_temperature
+        loss = self.criterion(student_logits, teacher_logits, temperature)
+        self.log("val/loss", loss, on_epoch=True, batch_size=teacher_logits.shape[1], sync_dist=True)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Features (B, F) of {"image": (B, C, D, H, W)}."""
+        features: Tensor = self(batch["image"])
+        return features
+
+    def _both_networks(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The teacher's features (V_t * B, F) and logits (V_t, B, K), and the student's logits (V, B, K)."""
+        with torch.no_grad():
+            features = _embed_views(self.teacher_backbone, batch["views"][: batch["n_global"]])
+            teacher_logits = _logits(self.teacher_head, features)
+        return torch.cat(features), teacher_logits, self._student_logits(batch)
+
+    def _student_logits(self, batch: Batch) -> Tensor:
+        """Logits (V, B, K) of all views; only the global ones move the backbone's statistics."""
+        views, n_global = batch["views"], batch["n_global"]
+        of_global = _embed_views(self.student_backbone, views[:n_global])
+        with statistics_momentum(self.student_backbone, 0.0):
+            of_local = _embed_views(self.student_backbone, views[n_global:])
+        return _logits(self.student_head, [*of_global, *of_local])
+
+    # --- one optimiser step
+
+    def values_at(self, step: int) -> StepValues:
+        """Learning rate, weight decay, momentum and teacher temperature of an optimiser step of the current run.
+
+        Raises:
+            ValueError: the trainer does not know how long the run is.
+        """
+        n_steps = self.trainer.estimated_stepping_batches  # sets num_training_batches up, so it comes first
+        per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        if not (math.isfinite(n_steps) and math.isfinite(per_epoch)):
+            raise ValueError("DINO's schedules need a run of known length: give the trainer max_epochs, and data with a length")
+        return self.recipe.at(step, int(n_steps), math.ceil(per_epoch))
+
+    def configure_optimizers(self) -> Optimizer:
+        """AdamW over the student; `optimizer_step` sets the learning rate, and the weight decay of the groups that decay."""
+        groups = parameter_groups(self.named_parameters(), self.recipe.learning_rate, weight_decay=1.0)
+        return AdamW([{**group, "decays": group["weight_decay"] > 0} for group in groups])
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Freeze the last layer in the first epochs, before gradients are clipped, and drop gradients that are not finite."""
+        if self.current_epoch < self.recipe.freeze_last_layer_epochs:
+            # Gone, not zero: AdamW passes over a parameter without gradient, but decays one whose gradient is zero.
+            _drop_gradients(self.student_head.get_submodule("last_layer"))
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        self._is_stepping = bool(gradients) and bool(torch.nn.utils.get_total_norm(gradients).isfinite())
+        if not self._is_stepping:
+            _drop_gradients(self)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """One step of the student, then of the teacher and the centre. Lightning calls this once per optimiser step."""
+        values = self.values_at(self.trainer.global_step)
+        for group in optimizer.param_groups:
+            group["lr"] = values.learning_rate
+            group["weight_decay"] = values.weight_decay if group["decays"] else 0.0
+        optimizer.step(closure=optimizer_closure)
+        if self._is_stepping:
+            self._update_teacher(values.momentum)
+            self.criterion.update_center(torch.cat(self._pending_logits, dim=1))
+        else:
+            self._restore_statistics()
+        self._pending_logits.clear()
+
+    def _pairs(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
+        """(student, teacher) of each part."""
+        return (self.student_backbone, self.teacher_backbone), (self.student_head, self.teacher_head)
+
+    def _update_teacher(self, momentum: float) -> None:
+        for student, teacher in self._pairs():
+            update_teacher(student, teacher, momentum)
+
+    def _restore_statistics(self) -> bool:
+        """Whether the student's statistics were not finite; they are the teacher's then."""
+        were_spoilt = [restore_buffers(student, teacher) for student, teacher in self._pairs()]
+        return any(were_spoilt)
+
+    # --- what is watched
+
+    def _log_training(self, loss: Tensor, student_logits: Tensor, teacher_logits: Tensor, values: StepValues) -> None:
+        probabilities = self.criterion.teacher_probabilities(teacher_logits, values.teacher_temperature)
+        log_probabilities = self.criterion.student_log_probabilities(student_logits)
+        used = collapse.prototypes_used(probabilities)
+        self._used_prototypes = used if self._used_prototypes is None else self._used_prototypes | used
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log_dict(
+            {
+                "dino/teacher_entropy": collapse.mean_entropy(probabilities),
+                "dino/student_entropy": collapse.mean_entropy(log_probabilities.exp()),
+                "dino/kl": collapse.teacher_student_divergence(probabilities, log_probabilities),
+                "dino/center_norm": self.criterion.center.norm(),
+                "dino/momentum": values.momentum,
+                "dino/teacher_temperature": values.teacher_temperature,
+                "dino/learning_rate": values.learning_rate,
+                "dino/weight_decay": values.weight_decay,
+            }
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Begin the epoch's counts; after a stop in mid-epoch they cover what is left of it."""
+        self._recent_features.clear()
+        self._used_prototypes = None
+
+    def on_train_epoch_end(self) -> None:
+        """Log what needs many volumes: the effective rank of the teacher's features and the share of prototypes it used."""
+        if self._used_prototypes is None:
+            return
+        self.log("dino/effective_rank", collapse.effective_rank(torch.cat(self._recent_features)), sync_dist=True)
+        self.log("dino/prototypes_used", self._used_prototypes.float().mean(), sync_dist=True)
+
+
+def _embed_views(backbone: Backbone, views: Sequence[Tensor]) -> list[Tensor]:
+    """Features (B, F) of each view; views of one size go through the backbone as one batch."""
+    by_size: dict[torch.Size, list[int]] = {}
+    for index, view in enumerate(views):
+        by_size.setdefault(view.shape, []).append(index)
+    features: dict[int, Tensor] = {}
+    for indices in by_size.values():
+        together = backbone.embed(torch.cat([views[index] for index in indices]))
+        features.update(zip(indices, together.chunk(len(indices)), strict=True))
+    return [features[index] for index in range(len(views))]
+
+
+def _logits(head: nn.Module, features: Sequence[Tensor]) -> Tensor:
+    """Logits (V, B, K) of V views' features (B, F), in float32 also under autocast.
+
+    A softmax at temperature 0.04 magnifies rounding 25 times.
+    """
+    together = torch.stack(list(features)).float()
+    with torch.autocast(together.device.type, enabled=False):
+        logits: Tensor = head(together.flatten(0, 1))
+    return logits.view(*together.shape[:2], -1)
+
+
+def _drop_gradients(network: nn.Module) -> None:
+    for parameter in network.parameters():
+        parameter.grad = None
+
+
+def _latest(features: list[Tensor]) -> list[Tensor]:
+    """The last of `features` that hold `FEATURE_ROWS` rows together."""
+    while sum(len(rows) for rows in features[1:]) >= FEATURE_ROWS:
+        features = features[1:]
+    return features

@@ -1,0 +1,93 @@
+import re
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fuse_examples.imaging.oai_example.evaluation.classification_report import write_classification_report
+from fuse_examples.imaging.oai_example.evaluation.classification_results import ClassifiedCase, Target, write_classification_results
+from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
+from fuse_examples.imaging.oai_example.evaluation.run_facts import RunFacts
+
+COHORT = Target("V00COHORT", ("1: Progression", "<control>"), "1: Progression")
+GRADE = Target("KL grade/side", ("none", "mild", "severe"))
+
+
+def cases(n: int = 60) -> list[ClassifiedCase]:
+    generator = np.random.default_rng(0)
+    made = []
+    for index in range(n):
+        truth = {COHORT.name: COHORT.classes[index % 2], GRADE.name: GRADE.classes[index % 3] if index % 5 else None}
+        probabilities = {
+            COHORT.name: generator.dirichlet((3, 1.5) if index % 2 == 0 else (1.5, 3)),
+            GRADE.name: generator.dirichlet(1 + 2 * (np.arange(3) == index % 3)),
+        }
+        made.append(ClassifiedCase(f"case{index}", f"p{index // 2}", "4", index + 2, truth, probabilities))
+    return made
+
+
+def written(folder: Path, made: list[ClassifiedCase]) -> tuple[dict, str, list[list[str]]]:
+    metrics = write_classification_results(folder, made, [COHORT, GRADE], Bootstrap(100))
+    run = RunFacts("cohort", curves={"loss": {"val/loss": ([0, 1], [1.0, 0.5])}, "nothing": {}})
+    html = write_classification_report(folder, run, made, [COHORT, GRADE], metrics).read_text()
+    rows = [[unescape(cell) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row)] for row in re.findall(r"<tr>(.*?)</tr>", html)]
+    return metrics, html, rows
+
+
+def test_every_figure_is_the_one_of_metrics_json(tmp_path: Path) -> None:
+    metrics, html, rows = written(tmp_path, cases())
+    names = {
+        "AUC": "auc",
+        "average precision": "average_precision",
+        "balanced accuracy": "balanced_accuracy",
+        "F1": "f1",
+        "accuracy": "accuracy",
+    }
+    for target in (COHORT, GRADE):
+        for readable, name in names.items():
+            entry = metrics[target.name][name]
+            interval = f"{entry['low']:.3f} to {entry['high']:.3f}"
+            assert [readable, f"{entry['value']:.3f}", interval, str(entry["n_cases"]), str(entry["n_patients"])] in rows
+    for name, own in metrics[GRADE.name]["per_class"].items():
+        row = next(row for row in rows if row[0] == name)
+        assert row[1:3] == [str(metrics[GRADE.name][f"{what}_per_class"][name]) for what in ("cases", "patients")]
+        expected = [
+            f"{own[what]['value']:.3f} ({own[what]['low']:.3f} to {own[what]['high']:.3f})" for what in ("auc", "average_precision", "f1")
+        ]
+        assert row[3:] == expected
+    entry = metrics[COHORT.name]["auc"]
+    assert f"V00COHORT: AUC {entry['value']:.3f} (95 % confidence interval {entry['low']:.3f} to {entry['high']:.3f})" in html
+    assert f"1: Progression (AUC {entry['value']:.3f})" in html  # the legend of the plot, in its description
+    assert "12 cases have no value for this target" in html
+    assert "Positive class: 1: Progression." in html
+    assert "&lt;control&gt;" in html
+    assert "<control>" not in html
+
+
+def test_plots_are_files_of_their_own_under_safe_names(tmp_path: Path) -> None:
+    _, html, _ = written(tmp_path, cases())
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
+        ["metrics.json", "predictions.csv", "report.html"]
+        + [f"{kind}_{name}.png" for kind in ("roc", "precision_recall", "confusion") for name in ("V00COHORT", "KL_grade_side")]
+    )
+    assert html.count("data:image/png") == 7
+    assert "Learning curves" in html
+
+
+@pytest.mark.parametrize("kind", ["one class", "no truth"])
+def test_degenerate_truth_gives_a_report_that_says_so(tmp_path: Path, kind: str) -> None:
+    made = cases()
+    if kind == "one class":
+        made = [case for case in made if case.truth[COHORT.name] == "1: Progression"]
+    else:
+        made = [replace(case, truth={**case.truth, COHORT.name: None}) for case in made]
+    _, html, rows = written(tmp_path, made)
+    assert ["AUC", "–", "–"] in [row[:3] for row in rows]
+    text = unescape(html)
+    assert (
+        "undefined: all cases are of class '1: Progression'." if kind == "one class" else "no case has a value for this target."
+    ) in text
+    assert not (tmp_path / "roc_V00COHORT.png").exists()
+    assert (tmp_path / "confusion_V00COHORT.png").exists() == (kind == "one class")

@@ -73,7 +73,7 @@ class VolumeStore:
         """Open the image at `path`, building its entry first if it is new. `stamp` changes when the files change."""
         entry = self._entry("image", path, stamp, {"percentiles": self.percentiles})
         if not entry.is_dir():
-            volume = read_volume(path).oriented(self.orientation)
+            volume = _in_memory_order(read_volume(path).oriented(self.orientation))
             statistics = measure(volume.array, self.percentiles).as_dict()
             self._write(entry, volume, {"statistics": statistics})
         facts = _read_facts(entry)
@@ -86,7 +86,7 @@ class VolumeStore:
         """
         entry = self._entry("mask", path, stamp, {"affine": None if affine_of is None else affine_of.affine.tolist()})
         if not entry.is_dir():
-            volume = read_mask(path, affine_of=affine_of).oriented(self.orientation)
+            volume = _in_memory_order(read_mask(path, affine_of=affine_of).oriented(self.orientation))
             _refuse_negative(volume.array, path)
             counts, samples = _survey_labels(volume.array)
             self._write(entry, volume, {"label_counts": counts}, samples)
@@ -112,7 +112,7 @@ class VolumeStore:
         beside = self.folder / f"{_BUILDING}{uuid.uuid4().hex}"
         try:
             beside.mkdir(parents=True)
-            np.save(beside / "voxels.npy", np.ascontiguousarray(volume.array))
+            np.save(beside / "voxels.npy", volume.array)
             for label, indices in (samples or {}).items():
                 np.save(beside / f"label_{label}.npy", indices)
             place = {"affine": volume.affine.tolist(), "source_shape": volume.source.shape, "source_affine": volume.source.affine.tolist()}
@@ -126,6 +126,11 @@ class VolumeStore:
                 ) from error
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+
+
+def _in_memory_order(volume: Volume) -> Volume:
+    """The same volume, contiguous: sums depend on the order of memory, and two forms of one scan shall have the same statistics."""
+    return Volume(np.ascontiguousarray(volume.array), volume.affine, volume.source)
 
 
 def _read_facts(entry: Path) -> dict[str, Any]:

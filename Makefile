@@ -4,7 +4,7 @@ PIP_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: env demo test test-slow lint clean-demo
+.PHONY: env demo test test-slow lint
 
 env: $(VENV)/.complete
 
@@ -12,6 +12,20 @@ $(VENV)/.complete: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements.txt -r requirements-dev.txt
 	touch $@
+
+DEMO := demo
+STAGES := fuse_examples/imaging/oai_example
+
+# A small synthetic knee data set, all three stages on it, and a table that fails where a figure is too low.
+demo: env
+	$(RUN) -m fuse_examples.imaging.oai_example.prepare.synthetic_knee $(DEMO)/data --overwrite
+	$(RUN) $(STAGES)/self_supervised/dino.py --config configs/demo/dino_demo.yaml
+	$(RUN) $(STAGES)/self_supervised/dino.py --config configs/demo/dino_demo.yaml test_ckpt=$(DEMO)/results/dino/checkpoints/best.ckpt
+	$(RUN) $(STAGES)/downstream/classification.py --config configs/demo/classification_demo.yaml
+	$(RUN) $(STAGES)/downstream/classification.py --config configs/demo/classification_demo.yaml dino_weights=null test_ckpt=$(DEMO)/results/classification/checkpoints/best.ckpt
+	$(RUN) $(STAGES)/downstream/segmentation.py --config configs/demo/segmentation_demo.yaml
+	$(RUN) $(STAGES)/downstream/segmentation.py --config configs/demo/segmentation_demo.yaml dino_weights=null test_ckpt=$(DEMO)/results/segmentation/checkpoints/best.ckpt
+	$(RUN) -m fuse_examples.imaging.oai_example.prepare.demo_verdict $(DEMO)
 
 lint: env
 	$(RUN) -m ruff check .

@@ -46,9 +46,9 @@ def run(folder: Path, *words: object) -> tuple[int, str]:
 
 
 @functools.cache
-def uninterrupted(accumulate: int) -> Path:
+def uninterrupted(accumulate: int, *words: object) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="whole"))
-    code, errors = run(folder, "--accumulate", accumulate)
+    code, errors = run(folder, "--accumulate", accumulate, *words)
     assert code == 0, errors
     return folder
 
@@ -58,8 +58,8 @@ def batches(folder: Path) -> list[str]:
     return [line.split(" ", 1)[1] for line in (folder / "rows.txt").read_text().splitlines()]
 
 
-def assert_as_if_nothing_happened(folder: Path, accumulate: int) -> None:
-    whole = uninterrupted(accumulate)
+def assert_as_if_nothing_happened(folder: Path, accumulate: int, *words: object) -> None:
+    whole = uninterrupted(accumulate, *words)
     assert batches(folder) == batches(whole)
     ours, theirs = (torch.load(place / "final.pt", weights_only=True) for place in (folder, whole))
     assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
@@ -130,6 +130,16 @@ def test_killed_anywhere(tmp_path: Path, at: int, workers: int, accumulate: int)
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] in (at, at - 1)
     resume(tmp_path, *words)
     assert_as_if_nothing_happened(tmp_path, accumulate)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [0, 3, 4, 7, 8, 11])
+def test_with_validation_in_every_second_epoch_only(tmp_path: Path, at: int) -> None:
+    words = ("--accumulate", 3, "--validate-every", 2)
+    code, errors = run(tmp_path, *words, "--send", "SIGTERM", "--at", at)
+    assert code == 143, errors
+    resume(tmp_path, *words)
+    assert_as_if_nothing_happened(tmp_path, 3, "--validate-every", 2)
 
 
 @pytest.mark.slow

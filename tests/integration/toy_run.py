@@ -111,6 +111,7 @@ def options(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--rows", type=int, default=19)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--validate-every", type=int, default=1)
     parser.add_argument("--save-every", type=int)
     parser.add_argument("--send")
     parser.add_argument("--at", type=int, default=0)
@@ -136,6 +137,7 @@ def train(chosen: argparse.Namespace, interruption: Interruption) -> None:
         accelerator="cpu",
         precision="fp32",
         accumulate_grad_batches=chosen.accumulate,
+        validate_every_n_epochs=chosen.validate_every,
         callbacks=[writer],
     )
     fit(trainer, task, data, chosen.resume)

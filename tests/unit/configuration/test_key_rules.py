@@ -93,6 +93,7 @@ class TestEveryStage:
             f"suprem_weights and dino_weights are set together (lines {self.lines(schema, 1, 2)}); {AT_MOST_ONE}",
             "'x' does not fit its tag !!int",
         ]
+        assert problems(schema, train_folds="!!python/name:x") == ["the tag !!python/name:x is not allowed; write a plain value"]
 
     def test_three_sources_of_weights_are_one_mistake(self, schema: type[StageConfig]) -> None:
         assert problems(schema, suprem_weights="a", dino_weights="b", resume_training_from="c") == [

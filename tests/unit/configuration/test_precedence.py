@@ -83,6 +83,11 @@ class TestPretrainedWeights:
         assert config.resize_to == (16, 32, 32)
         assert notes == ("resize_to: [16, 32, 32] here, [40, 224, 224] when the weights were made",)
 
+    def test_the_size_of_the_large_views_is_compared_with_ours(self) -> None:
+        pretrained = {"crops": {"global_size": [40, 224, 224]}}
+        assert adopt_from_weights(load(), pretrained)[1] == ("resize_to: [16, 32, 32] here, [40, 224, 224] when the weights were made",)
+        assert adopt_from_weights(load("", "resize_to=[40, 224, 224]"), pretrained)[1] == ()
+
     def test_a_set_value_that_differs_is_a_mistake_and_one_that_agrees_is_not(self) -> None:
         config = load("width: 24\norientation: RAS\n", "intensity.method=zscore")
         assert problems(adopt_from_weights, config, THEIRS) == (

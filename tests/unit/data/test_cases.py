@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fuse_examples.imaging.oai_example.data.cases import Case, check_files, read_cases
+from fuse_examples.imaging.oai_example.data.cases import Case, read_cases
 from fuse_examples.imaging.oai_example.data.problem_lists import rows_in_words, shortened
 from fuse_examples.imaging.oai_example.data.splits import split_cases
 from fuse_examples.imaging.oai_example.errors import DataError
@@ -135,21 +135,6 @@ def test_very_long_identifiers(tmp_path: Path) -> None:
     names = [case.name for case in read_cases(table(tmp_path, "PatientID,path,fold\n" + "\n".join(rows)), masks=False)]
     assert len(set(names)) == 2
     assert max(map(len, names)) < 200
-
-
-def test_missing_files_are_named_with_rows_and_counted(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    path = table(tmp_path, "PatientID,img_path,seg_path,fold\np0,a,m,0\n" + "".join(f"p{i},i{i},m{i},0\n" for i in range(1, 13)))
-    with pytest.raises(DataError) as error:
-        check_files(read_cases(path, masks=True), path)
-    lines = error.value.problems
-    assert lines[0] == f"{path}:2: patient p0: mask {tmp_path / 'm'} does not exist."
-    assert lines[1] == f"{path}:3: patient p1: image {tmp_path / 'i1'} does not exist."
-    assert lines[20] == "... and 5 more"
-    assert lines[21] == f"25 files that {path} names are missing. Paths in it are relative to its own folder, {tmp_path}."
-    for name in ("m", *(f"{letter}{i}" for letter in "im" for i in range(1, 13))):
-        (tmp_path / name).touch()
-    check_files(read_cases(path, masks=True), path)
 
 
 def test_lists_are_cut() -> None:

@@ -220,6 +220,29 @@ def test_unused_bits_are_dropped_and_signs_extended(write_series: Write) -> None
     assert np.array_equal(values.transpose(2, 1, 0), true & 0x0FFF)
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
+def test_values_kept_in_the_high_bits(write_series: Write, dtype: type) -> None:
+    true = np.linspace(-2048, 2047, 60).astype(np.int16).reshape(5, 4, 3) if dtype == np.int16 else np.arange(60).reshape(5, 4, 3)
+
+    def high(dataset: Dataset, index: int) -> None:
+        dataset.BitsStored, dataset.HighBit = 12, 13
+
+    values, _ = read_dicom(write_series(((true << 2) | 1).astype(dtype), change=high))
+    assert np.array_equal(values.transpose(2, 1, 0), true)
+
+
+def test_signed_and_unsigned_slices_in_one_series(write_series: Write, ramp: np.ndarray) -> None:
+    def twelve_bits(dataset: Dataset, index: int) -> None:
+        dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 11, index % 2
+
+    stored = np.full((5, 4, 3), 0x0FFF, np.uint16) - ramp.astype(np.uint16)
+    values, _ = read_dicom(write_series(stored, change=twelve_bits))
+    expected = stored.astype(np.int32)
+    expected[1::2] -= 4096
+    assert values.dtype == np.int16
+    assert np.array_equal(values.transpose(2, 1, 0), expected)
+
+
 def test_monochrome1_is_a_matter_of_display(write_series: Write, ramp: np.ndarray, caplog: pytest.LogCaptureFixture) -> None:
     values, _ = read_dicom(write_series(ramp, change=lambda dataset, index: setattr(dataset, "PhotometricInterpretation", "MONOCHROME1")))
     assert np.array_equal(values.transpose(2, 1, 0), ramp)
@@ -256,7 +279,7 @@ def test_two_echoes_are_listed(write_series: Write, ramp: np.ndarray) -> None:
         ("series", {"SeriesInstanceUID": "1.2.3.4", "SeriesDescription": "COR_IW_TSE"}, {}, '"COR_IW_TSE", series ...1.2.3.4'),
         ("image type", {"ImageType": ["ORIGINAL", "PRIMARY", "P"]}, {}, "image type ORIGINAL\\PRIMARY\\P"),
         ("orientation", {}, {"directions": CORONAL}, "coronal"),
-        ("pixel spacing", {"PixelSpacing": ["1", "1"]}, {}, "2 volumes"),
+        ("pixel spacing", {"PixelSpacing": ["1", "1.5"]}, {}, "pixels of 1.5 x 1 mm: 4 slices"),
     ],
 )
 def test_other_ways_to_be_two_volumes(
@@ -346,7 +369,7 @@ def test_uneven_spacing_names_file_and_millimetres(write_series: Write, ramp: np
 def test_a_little_unevenness_is_tolerated(write_series: Write, ramp: np.ndarray) -> None:
     volume = read_volume(write_series(ramp, along=[0, 2, 4.09, 6, 8]))
     assert volume.spacing == pytest.approx((2, 0.75, 0.5))
-    assert read_volume(write_series(ramp, name="thin", along=[0, 0.7, 1.44, 2.1, 2.8])).spacing[0] == pytest.approx(0.7)
+    assert read_volume(write_series(ramp, name="thin", along=[0, 0.7, 1.455, 2.1, 2.8])).spacing[0] == pytest.approx(0.7)
 
 
 def test_a_tilted_stack(write_series: Write, ramp: np.ndarray) -> None:

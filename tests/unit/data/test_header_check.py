@@ -78,12 +78,28 @@ def test_all_problems_come_together(pair: Callable[..., Case], tmp_path: Path) -
     absent = Case(5, "p5", "P5", tmp_path / "gone", tmp_path / "gone_too", "0", {})
     cases = [pair(labels(3, 4, 4)), pair(labels(), flipped, row=3), broken, absent, pair(labels(), row=6)]
     found = problems(lambda: check_headers(cases, csv_path=CSV))
-    assert [problem.split(": ")[0] for problem in found] == ["cases.csv:2", "cases.csv:3", "cases.csv:4", "cases.csv:5", "cases.csv:5"]
+    assert [problem.split(": ")[0] for problem in found[:5]] == [
+        "cases.csv:2",
+        "cases.csv:3",
+        "cases.csv:4",
+        "cases.csv:5",
+        "cases.csv:5",
+    ]
     assert "has shape (3, 4, 4) in RAS, its image (3, 4, 5) in RAS. Correct the seg_path" in found[0]
     assert "a corner is 3.0 voxels off" in found[1]
     assert "patient P4" in found[2]
     assert "of an unknown format" in found[2]
-    assert f"{tmp_path / 'gone'}: does not exist." in found[3]
+    assert found[3] == f"cases.csv:5: patient P5: image {tmp_path / 'gone'}: does not exist."
+    assert found[5] == f"Missing files: 2. Paths in cases.csv are relative to its own folder, {Path.cwd()}."
+
+
+def test_long_lists_are_cut(tmp_path: Path) -> None:
+    cases = [Case(row, f"p{row}", f"P{row}", tmp_path / f"i{row}", tmp_path / f"m{row}", "0", {}) for row in range(2, 15)]
+    found = problems(lambda: check_headers(cases, csv_path=tmp_path / "cases.csv"))
+    assert len(found) == 22
+    assert found[20] == "... and 6 more"
+    assert found[21].startswith("Missing files: 26. Paths in ")
+    assert found[21].endswith(f"relative to its own folder, {tmp_path}.")
 
 
 def test_from_image_compares_the_order_of_the_files(pair: Callable[..., Case]) -> None:
@@ -111,13 +127,11 @@ def test_labels_that_do_not_fit_are_collected(pair: Callable[..., Case]) -> None
     negative, fractional = labels().astype(np.int16), labels().astype(np.float32)
     negative[0, 0, 0] = -1
     fractional[0, 0, 0] = 0.5
-    cases = [pair(labels()), pair(negative, row=3), pair(fractional, row=4), pair(labels() * 2, row=5)]
+    cases = [pair(labels()), pair(negative, row=3), pair(fractional, row=4), pair(labels() * 2, row=5), pair(labels() + 1, row=6)]
     found = problems(lambda: check_masks(cases, 3, csv_path=CSV))
-    assert found[0] == (
-        f"cases.csv:3: patient P3: mask {cases[1].mask}: holds the labels -1, 0, 1, 2; with num_classes: 3 labels are 0 to 2. "
-        "Set num_classes (background included) or correct the mask."
-    )
+    assert found[0].startswith(f"cases.csv:3: patient P3: mask {cases[1].mask}: the mask holds values from -1 to 2; labels lie between 0")
     assert found[1].startswith(f"cases.csv:4: patient P4: mask {cases[2].mask}: 1 voxels of the mask are not whole numbers")
     assert "cases.csv:5: patient P5" in found[2]
-    assert "holds the labels 0, 2, 4;" in found[2]
-    assert len(found) == 3
+    assert "holds the labels 0, 2, 4; with num_classes: 3 labels are 0 to 2. Set num_classes (background included)" in found[2]
+    assert "holds the labels 1, 2, 3;" in found[3]
+    assert len(found) == 4

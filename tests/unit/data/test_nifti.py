@@ -58,7 +58,8 @@ def test_integers_that_need_more_than_16_bits(write_nifti: Write, values: np.nda
 
 
 @pytest.mark.parametrize(
-    ("slope", "intercept", "dtype"), [(2.0, -1024.0, "int16"), (0.125, 3.5, "float32"), (1.0, 0.0, "int16"), (float("nan"), 7.0, "int16")]
+    ("slope", "intercept", "dtype"),
+    [(2.0, -1024.0, "int16"), (0.125, 3.5, "float32"), (1.0, 0.0, "int16"), (2.0, 0.5, "float32"), (float("nan"), 7.0, "int16")],
 )
 def test_scaling_equals_nibabels(tmp_path: Path, values: np.ndarray, slope: float, intercept: float, dtype: str) -> None:
     image = nibabel.Nifti1Image(values, np.eye(4))
@@ -235,6 +236,7 @@ def test_masks_that_are_none(write_nifti: Write) -> None:
     assert "2 voxels of the mask are not whole numbers (for example 0.25, 0.5)" in refused(labels)
     labels[0, 0, 0] = np.nan
     assert "the mask holds NaN" in refused(labels)
+    assert "the mask holds values from -1 to 2; labels lie between 0 and 32767" in refused(np.arange(60).reshape(3, 4, 5) % 4 - 1.0)
     assert "the mask holds values from 0 to 40000" in refused(np.array([0, 40000] * 30, np.float32).reshape(3, 4, 5))
 
 

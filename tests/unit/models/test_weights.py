@@ -221,6 +221,7 @@ class TestDINO:
         assert_loaded(backbone, teacher)
         assert_loaded(backbone, {name: value for name, value in before.items() if name not in teacher})
         assert report.source == "DINO checkpoint of the earlier OAI example, teacher"
+        assert report.adaptations == ("The weights were trained with norm_statistics: batch; this network normalises with running.",)
         assert len(report.missing) == 48
         assert sum(name.endswith("num_batches_tracked") for name in report.missing) == 6
         assert all(backbone.is_decoder_key(name) for name in report.missing)
@@ -279,12 +280,18 @@ class TestOwnBackbone:
         assert "trained with norm_statistics: instance" in load_backbone_weights(unet(), path, "dino_weights").as_text()
         assert os.listdir(tmp_path) == ["backbone.safetensors"]
 
-    def test_a_failed_write_leaves_the_old_file(self, tmp_path: Path) -> None:
+    def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "backbone.safetensors"
         save_backbone(path, unet(1), self.METADATA)
         before = path.read_bytes()
-        with pytest.raises(TypeError):
-            save_backbone(path, unet(2), {"path": path})
+
+        def disk_is_full(file: int) -> None:
+            assert len(os.listdir(tmp_path)) == 2  # the new file stands beside the old one
+            raise OSError("no space left")
+
+        monkeypatch.setattr(os, "fsync", disk_is_full)
+        with pytest.raises(OSError, match="no space left"):
+            save_backbone(path, unet(2), self.METADATA)
         assert path.read_bytes() == before
         assert os.listdir(tmp_path) == ["backbone.safetensors"]
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from tiny import TinyTask, tiny_run
 
-from fuse_examples.imaging.oai_example.training.checkpoints import read_run_checkpoint
 from fuse_examples.imaging.oai_example.training.clearml_tracker import clearml_tracker
 from fuse_examples.imaging.oai_example.training.trackers import RunTensorBoard, log_image
 
@@ -24,7 +23,7 @@ class Task(TinyTask):
 def main() -> None:
     folder, n_epochs = Path(sys.argv[1]), int(sys.argv[2])
     last = folder / "checkpoints" / "last.ckpt"
-    resumed = read_run_checkpoint(last, "resume_training_from") if last.exists() else None
+    resumed = last.exists()
     torch.manual_seed(5)
     before = torch.get_rng_state(), {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}, sys.excepthook
     tracker = clearml_tracker(
@@ -33,7 +32,7 @@ def main() -> None:
         config_dump={"seed": 5, "csv_path": "knees.csv"},
         environment={"torch": torch.__version__},
         upload_images="UPLOAD" in sys.argv,
-        task_id=resumed["project"]["trackers"]["clearml"] if resumed else None,
+        task_id=json.loads((folder / "session.json").read_text())["id"] if resumed else None,
     )
     after = torch.get_rng_state(), {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}, sys.excepthook
     untouched = bool(torch.equal(before[0], after[0])) and before[1:] == after[1:]

@@ -1,6 +1,7 @@
 """When checkpoints are written and what they hold; the best epoch through stops and resumes."""
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -9,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny import TinyTask, tiny_run
 
-from fuse_examples.imaging.oai_example.errors import WeightsError
+from fuse_examples.imaging.oai_example.errors import ConfigError, WeightsError
 from fuse_examples.imaging.oai_example.training.checkpoints import FORMAT_VERSION, read_run_checkpoint
 from fuse_examples.imaging.oai_example.training.interruption import Interrupted, Interruption
 
@@ -31,10 +32,10 @@ def test_last_is_the_newest_epoch_and_best_the_best(tmp_path: Path) -> None:
     assert load(tmp_path, "best.ckpt")["global_step"] == 6
     last = load(tmp_path, "last.ckpt")
     assert last["global_step"] == 9
-    assert last["project"] == {"classes": ["a"], "format_version": FORMAT_VERSION, "trackers": {}}
+    assert last["project"] == {"classes": ["a"], "format_version": FORMAT_VERSION}
     metrics = json.loads((tmp_path / "val_metrics.json").read_text())
     assert metrics["metrics"] == {"val/score": pytest.approx(0.7), "val/other": 1.0}
-    assert (metrics["monitor"], metrics["epoch"], metrics["step"]) == ("val/score", 1, 6)
+    assert (metrics["monitor"], metrics["epoch"], metrics["step"]) == ("val/score", 2, 6)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,43 @@ def test_resumed_where_the_best_is_gone_it_looks_for_one_anew(tmp_path: Path, ca
     tiny_run(tmp_path / "b", TinyTask([0.9, 0.5]), n_epochs=2, resume_from=tmp_path / "a" / "checkpoints" / "last.ckpt")
     assert load(tmp_path / "b", "best.ckpt")["global_step"] == 6
     assert "best.ckpt is not there any more" in caplog.text
+
+
+def test_a_complete_run_is_resumed_without_training_and_fewer_epochs_are_a_mistake(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="fuse_examples")
+    tiny_run(tmp_path, TinyTask([0.1, 0.2]), n_epochs=2)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    again = TinyTask([0.1, 0.2])
+    tiny_run(tmp_path, again, n_epochs=2, resume_from=last)
+    assert again.steps == []
+    assert last.read_bytes() == before
+    assert "last.ckpt has trained for all 2 epochs; nothing is trained. A larger n_epochs goes on." in caplog.text
+    with pytest.raises(ConfigError, match=r"n_epochs: 1, but .*last.ckpt has trained for 2 epochs. Give n_epochs of 2 or more."):
+        tiny_run(tmp_path, TinyTask([0.1, 0.2]), n_epochs=1, resume_from=last)
+
+
+def stopping() -> EarlyStopping:
+    return EarlyStopping("val/score", mode="max", patience=1)
+
+
+def test_a_run_that_stopped_early_is_complete_and_one_interrupted_before_stops_where_it_would_have(tmp_path: Path) -> None:
+    scores = [0.5, 0.4, 0.9, 0.9]
+    tiny_run(tmp_path, TinyTask(scores), n_epochs=4, callbacks=[stopping()])
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert load(tmp_path, "last.ckpt")["global_step"] == 6
+    again = TinyTask(scores)
+    tiny_run(tmp_path, again, n_epochs=4, resume_from=last, callbacks=[stopping()])
+    assert again.steps == []
+    assert load(tmp_path, "last.ckpt")["global_step"] == 6
+
+    tiny_run(tmp_path / "cut", TinyTask(scores), n_epochs=1, callbacks=[stopping()])
+    tiny_run(
+        tmp_path / "cut", TinyTask(scores), n_epochs=4, resume_from=tmp_path / "cut" / "checkpoints" / "last.ckpt", callbacks=[stopping()]
+    )
+    assert load(tmp_path / "cut", "last.ckpt")["global_step"] == 6
 
 
 def test_a_checkpoint_every_n_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from fuse_examples.imaging.oai_example.training.checkpoints import check_plain
 from fuse_examples.imaging.oai_example.training.optimisation import adamw_with_schedule, parameter_groups, warmup_cosine
-from fuse_examples.imaging.oai_example.training.patient_hashes import hash_patients, overlap
+from fuse_examples.imaging.oai_example.training.patient_hashes import add_patients, hash_patients, overlap
 from fuse_examples.imaging.oai_example.training.seeding import determinism_status, random_state, restore_random_state, seed_run
 
 
@@ -27,6 +27,15 @@ def test_lists_cannot_be_matched_with_each_other_but_can_be_joined() -> None:
     assert set(first).isdisjoint(second)
     assert overlap(["c", "d", "a"], first + second) == ["c", "a"]
     assert hash_patients(["a", "b"], salt="00") == hash_patients(["b", "a"], salt="00")
+
+
+def test_patients_that_are_known_are_not_added_again() -> None:
+    first = hash_patients(["a", "b"])
+    both = add_patients(first, ["b", "c", "c"])
+    assert set(first) < set(both)
+    assert len(both) == 3
+    assert overlap(["a", "b", "c", "d"], both) == ["a", "b", "c"]
+    assert add_patients(both, ["c", "a"]) == both
 
 
 def draws() -> list[float]:

@@ -45,7 +45,8 @@ def test_a_run_is_quiet_and_leaves_signals_alone(tmp_path: Path, capsys: pytest.
         def on_train_start(self) -> None:
             seen.append(signal.getsignal(signal.SIGTERM))
 
-    with Run.for_training(tmp_path, "tiny", {}) as run:
+    run = Run.for_training(tmp_path, "tiny")
+    with run.opened({}):
         tiny_run(run.folder, Look([1]), n_epochs=1)
     assert seen == [signal.getsignal(signal.SIGTERM)]
     shown = capsys.readouterr()

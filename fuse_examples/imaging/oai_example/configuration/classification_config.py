@@ -7,7 +7,6 @@ from fuse_examples.imaging.oai_example.configuration.blocks import VolumeAugment
 from fuse_examples.imaging.oai_example.configuration.kinds import (
     ClassOfTarget,
     Columns,
-    Count,
     Flag,
     Positive,
     PositiveNumber,

@@ -59,9 +59,8 @@ class Draft:
         return self.file
 
     def is_usable(self, key: str) -> bool:
-        """Whether the value of a dotted key, and the block around it, fit their types."""
-        path = tuple(key.split("."))
-        return not ({key, path[0]} & self.misshapen or self.is_unreadable(path))
+        """Whether the value of a dotted key fits its type; what stands in place of its block is another key's mistake."""
+        return key not in self.misshapen and not self.is_unreadable(tuple(key.split(".")))
 
     def is_unreadable(self, path: KeyPath) -> bool:
         """Whether the YAML at, in or around a path is a mistake already reported."""

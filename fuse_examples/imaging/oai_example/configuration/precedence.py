@@ -86,8 +86,8 @@ def adopt_from_weights(
     _raise(problems)
     notes = [
         f"{key}: {shown(ours)} here, {shown(theirs)} when the weights were made"
-        for key, ours, theirs in _differences(config, saved, may_differ)
-        if ours is not None
+        for key, ours, theirs in _differences(config, _with_view_size(saved), may_differ)
+        if ours is not None and theirs is not None
     ]
     return _changed(config, taken, "the weights"), tuple(notes)
 
@@ -132,6 +132,12 @@ def _differences(config: StageConfig, saved: Mapping[str, Any], keys: Iterable[s
     ours = config.dump()
     pairs = [(key, _get(ours, key), _get(saved, key)) for key in settings_of(type(config)) if key in wanted or key.split(".")[0] in wanted]
     return [(key, mine, theirs) for key, mine, theirs in pairs if theirs is not _ABSENT and mine != theirs]
+
+
+def _with_view_size(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What weights were made with; for pre-training the size of its large views is the size of whole volumes and of patches."""
+    size = _get(saved, "crops.global_size")
+    return saved if size is _ABSENT else {"resize_to": size, "patch_size": size, **saved}
 
 
 def _get(values: Mapping[str, Any], key: str) -> Any:

@@ -8,7 +8,6 @@ from pydantic import Strict
 from fuse_examples.imaging.oai_example.configuration import rules, segmentation_rules
 from fuse_examples.imaging.oai_example.configuration.blocks import VolumeAugmentation
 from fuse_examples.imaging.oai_example.configuration.kinds import (
-    Count,
     Flag,
     NamePairs,
     Names,

@@ -47,7 +47,7 @@ class Case:
 def read_cases(csv_path: Path, *, masks: bool, targets: Sequence[str] = ()) -> tuple[Case, ...]:
     """Read PatientID, path, fold and `targets`, or with `masks` PatientID, img_path, seg_path, fold; other columns are passed over.
 
-    Paths are relative to the CSV's folder. Whether they exist is `check_files`' business. Raises `DataError` with all problems.
+    Paths are relative to the CSV's folder. Whether they exist is `header_check`'s business. Raises `DataError` with all problems.
     """
     required = ["PatientID", *(["img_path", "seg_path"] if masks else ["path"]), "fold"]
     with _no_garbage_collection():
@@ -90,19 +90,6 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def check_files(cases: Sequence[Case], csv_path: Path) -> None:
-    """Raise `DataError` that names every image and mask of `cases` that does not exist."""
-    missing = [
-        f"{csv_path}:{case.row}: patient {case.patient}: {what} {path} does not exist."
-        for case in cases
-        for what, path in (("image", case.image), ("mask", case.mask))
-        if path is not None and not os.path.exists(path)
-    ]
-    if missing:
-        remedy = f"{len(missing)} files that {csv_path} names are missing. Paths in it are relative to its own folder, {csv_path.parent}."
-        raise DataError([*shortened(missing), remedy])
 
 
 def _read_columns(csv_path: Path, wanted: list[str]) -> tuple[list[int], dict[str, list[str]]]:

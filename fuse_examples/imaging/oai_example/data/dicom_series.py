@@ -115,6 +115,8 @@ def _describe(group: list[Frame], groups: list[list[Frame]]) -> str:
             parts.append(f"{name} {value or 'unknown'}")
     if not all(_parallel(first, other[0]) for other in groups):
         parts.append(_plane(first))
+    if not all(_same_spacing(first, other[0]) for other in groups):
+        parts.append(f"pixels of {first.spacing[1]:g} x {first.spacing[0]:g} mm")
     rows, columns = first.matrix
     return ", ".join(parts) + f": {len(group)} slice{'s' * (len(group) != 1)} of {columns} x {rows}, for example {first.label}"
 

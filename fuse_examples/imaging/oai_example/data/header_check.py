@@ -41,10 +41,12 @@ def check_headers(cases: Sequence[Case], *, csv_path: Path, mask_affine: MaskAff
     """
     headers: dict[str, CaseHeaders] = {}
     problems: list[str] = []
+    n_missing = 0
     for case in cases:
         where = f"{csv_path}:{case.row}: patient {case.patient}"
-        image = _header_or_problem(case.image, where, problems)
-        mask = _header_or_problem(case.mask, where, problems) if case.mask else None
+        n_missing += sum(path is not None and not path.exists() for path in (case.image, case.mask))
+        image = _header_or_problem(case.image, f"{where}: image", problems)
+        mask = _header_or_problem(case.mask, f"{where}: mask", problems) if case.mask else None
         if image is None or (case.mask and mask is None):
             continue
         if mask is not None:
@@ -53,7 +55,8 @@ def check_headers(cases: Sequence[Case], *, csv_path: Path, mask_affine: MaskAff
                 problems.append(f"{where}: mask {case.mask}: {problem}")
         headers[case.name] = CaseHeaders(image, mask)
     if problems:
-        raise DataError(shortened(problems))
+        remedy = f"Missing files: {n_missing}. Paths in {csv_path} are relative to its own folder, {csv_path.parent.resolve()}."
+        raise DataError([*shortened(problems), *([remedy] if n_missing else [])])
     return headers
 
 
@@ -77,8 +80,7 @@ def check_masks(cases: Sequence[Case], num_classes: int, *, csv_path: Path) -> d
         except DataError as error:
             problems += [f"{where}: mask {problem}" for problem in error.problems]
             continue
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= num_classes:
+        if int(labels.max()) >= num_classes:
             found = ", ".join(str(value) for value in np.unique(labels)[:12])
             problems.append(
                 f"{where}: mask {case.mask}: holds the labels {found}; with num_classes: {num_classes} labels are 0 to {num_classes - 1}. "
@@ -103,7 +105,7 @@ def _header_or_problem(path: Path, where: str, problems: list[str]) -> ScanHeade
     try:
         return read_header(path)
     except DataError as error:
-        problems += [f"{where}: {problem}" for problem in error.problems]
+        problems += [f"{where} {problem}" for problem in error.problems]
         return None
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from fuse_examples.imaging.oai_example.data.sampler import EpochSampler
 
 
 def build_loader(
-    dataset: Dataset[Any],
+    dataset: Any,
     sampler: EpochSampler,
     *,
     n_workers: int,

@@ -49,6 +49,7 @@ def prepare_cases(
     Raises:
         DataError: with one line for each case that cannot be read, has a constant or non-finite image, or a label of `num_classes` or more.
     """
+    store.remove_abandoned()
     prepared, problems = [], []
     for case in tqdm(cases, desc="Reading scans", unit="case", disable=None, leave=False):
         volumes = CaseVolumes(case, store, headers[case.name], mask_takes_image_affine)
@@ -57,7 +58,7 @@ def prepare_cases(
             if case.mask is not None:
                 _check_labels(volumes, num_classes)
         except DataError as error:
-            problems += [f"{csv_path}:{case.row}: {case.patient}: {problem}" for problem in error.problems]
+            problems += [f"{csv_path}:{case.row}: patient {case.patient}: {problem}" for problem in error.problems]
         prepared.append(volumes)
     if problems:
         more = [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []

@@ -1,13 +1,26 @@
 """The loaders of a run: shuffled training views in a resumable order, and what is evaluated in the order of the table."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from fuse_examples.imaging.oai_example.data.loading import build_loader
-from fuse_examples.imaging.oai_example.data.sampler import EpochSampler, ResumableOrder
+from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
+from fuse_examples.imaging.oai_example.data.sampler import EpochSampler, ResumableOrder, SampleKey
+
+
+class VolumeDataset(Protocol):
+    """Samples made from stored volumes, one per `SampleKey`."""
+
+    @property
+    def volumes(self) -> tuple[CaseVolumes, ...]:
+        """The cases that samples are made from."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: SampleKey) -> Any: ...
 
 
 class VolumeDataModule(ResumableOrder, pl.LightningDataModule):
@@ -25,8 +38,8 @@ class VolumeDataModule(ResumableOrder, pl.LightningDataModule):
 
     def __init__(
         self,
-        train: Dataset[Any] | None,
-        evaluation: Dataset[Any] | None,
+        train: VolumeDataset | None,
+        evaluation: VolumeDataset | None,
         batch_size: int,
         n_workers: int,
         seed: int,
@@ -39,10 +52,20 @@ class VolumeDataModule(ResumableOrder, pl.LightningDataModule):
         self.batch_size, self.n_workers, self.seed = batch_size, n_workers, seed
         self.collate, self.evaluation_batch_size = collate, evaluation_batch_size
 
+    @property
+    def training_volumes(self) -> tuple[CaseVolumes, ...]:
+        """The cases of the training set."""
+        return self.train.volumes if self.train is not None else ()
+
+    @property
+    def volumes(self) -> tuple[CaseVolumes, ...]:
+        """All cases."""
+        return (*self.training_volumes, *(self.evaluation.volumes if self.evaluation is not None else ()))
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Augmented views in the order of (seed, epoch)."""
-        sampler = self.train_sampler(_length(self.train), self.batch_size, self.seed)
         assert self.train is not None
+        sampler = self.train_sampler(len(self.train), self.batch_size, self.seed)
         return build_loader(self.train, sampler, n_workers=self.n_workers, collate=self.collate)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
@@ -54,14 +77,10 @@ class VolumeDataModule(ResumableOrder, pl.LightningDataModule):
         assert self.evaluation is not None
         return self._in_order(self.evaluation)
 
-    def _in_order(self, dataset: Dataset[Any]) -> DataLoader[Any]:
-        sampler = EpochSampler(_length(dataset), self.evaluation_batch_size or 1, self.seed, shuffle=False)
+    def _in_order(self, dataset: VolumeDataset) -> DataLoader[Any]:
+        sampler = EpochSampler(len(dataset), self.evaluation_batch_size or 1, self.seed, shuffle=False)
         collate = _only_item if self.evaluation_batch_size is None else self.collate
         return build_loader(dataset, sampler, n_workers=self.n_workers, collate=collate)
-
-
-def _length(dataset: Dataset[Any] | None) -> int:
-    return len(dataset) if dataset is not None else 0  # type: ignore[arg-type]  # torch's Dataset promises no length, ours have one
 
 
 def _only_item(items: list[Any]) -> Any:

@@ -55,7 +55,7 @@ def check_image_values(values: Voxels, path: Path) -> None:
 
 
 def labels_of(values: Voxels, path: Path) -> Voxels:
-    """Return the labels of a mask as uint8 or int16; raise `DataError` for values that are no whole numbers or too large."""
+    """Return the labels of a mask as uint8 or int16; raise `DataError` for what is not a whole number from 0 to 32767."""
     if values.dtype.kind == "f":
         low, high = values.min(), values.max()
         if not (np.isfinite(low) and np.isfinite(high)):
@@ -70,7 +70,6 @@ def labels_of(values: Voxels, path: Path) -> Voxels:
             )
         values = nearest
     low, high = values.min(), values.max()
-    for kind in (np.uint8, np.int16):
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-            return values.astype(kind, copy=False)
-    raise DataError(f"{path}: the mask holds values from {low:g} to {high:g}; labels lie between -32768 and 32767. Is it an image?")
+    if low < 0 or high > np.iinfo(np.int16).max:
+        raise DataError(f"{path}: the mask holds values from {low:g} to {high:g}; labels lie between 0 and 32767. Is it an image?")
+    return values.astype(np.uint8 if high <= np.iinfo(np.uint8).max else np.int16, copy=False)

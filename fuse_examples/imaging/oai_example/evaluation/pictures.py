@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
@@ -74,5 +73,5 @@ class SegmentationPictures(Callback):
 
 
 def _labels_of_view(labels: NDArray[Any], matrix: NDArray[np.float64], shape: Sequence[int]) -> NDArray[np.uint8]:
-    view = resample(torch.from_numpy(np.ascontiguousarray(labels)), matrix, shape, mode="nearest")
+    view = resample(np.ascontiguousarray(labels), matrix, shape, mode="nearest")
     return view.numpy().astype(np.uint8)

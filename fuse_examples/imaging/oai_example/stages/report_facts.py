@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 from fuse_examples.imaging.oai_example.evaluation.run_facts import RunFacts
 
@@ -22,6 +20,6 @@ def run_facts(config: StageConfig, notes: Sequence[str], environment: Mapping[st
         csv_path=str(config.csv_path),
         test_folds=config.test_folds,
         versions={name: value for name, value in versions.items() if value},
-        configuration=yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True),
+        configuration=config.as_yaml(),
         notes=notes,
     )

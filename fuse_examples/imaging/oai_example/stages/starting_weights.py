@@ -39,21 +39,22 @@ class StartingWeights:
         """Hashes of the patients whose images the weights have learnt from."""
         return list(self.metadata.get("patients", []))
 
-    def load_into(self, backbone: Backbone, folder: Path) -> None:
-        """Fill the backbone, and leave the load report in the log and as `load_report.json` in `folder`. Raises WeightsError."""
+    def load_into(self, backbone: Backbone, folder: Path | None) -> None:
+        """Fill the backbone, and leave the load report in the log and as `load_report.json` in `folder`, if any. Raises WeightsError."""
         if self.key is None or self.path is None:
             log.info("weights: none, the backbone starts from random numbers")
             return
         report = load_backbone_weights(backbone, self.path, self.key)
         log.info("%s", report.as_text())
-        write_json(folder / "load_report.json", report.as_dict())
+        if folder is not None:
+            write_json(folder / "load_report.json", report.as_dict())
 
 
 def starting_weights(config: Config) -> tuple[Config, StartingWeights, tuple[str, ...]]:
     """Look at the weight file that the configuration names, before anything is built.
 
     Returns:
-        The configuration, whose nulls take what the weights were trained with; the file; and a line for each setting that differs harmlessly.
+        The configuration, whose nulls take the weights' values; the file; and a line for each setting that differs harmlessly.
 
     Raises:
         WeightsError: the file cannot be read safely.

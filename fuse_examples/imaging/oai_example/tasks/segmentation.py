@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
@@ -91,7 +90,7 @@ class SegmentationTask(pl.LightningModule):
         """Dice on the input's own voxels, as in testing; the loss on the network's."""
         assert case.mask is not None  # the table of a segmentation run has a mask in each row
         prediction, logits = self._predict(case)
-        truth = resample(torch.from_numpy(case.mask.copy()), case.matrix, logits.shape[1:], mode="nearest")
+        truth = resample(case.mask, case.matrix, logits.shape[1:], mode="nearest")
         loss = self.loss(logits[None], truth[None].long().to(logits.device))
         self.log("val/loss", loss, on_epoch=True, batch_size=1, sync_dist=True)
         scores = dice_per_class(joint_histogram(case.mask, prediction.labels, len(self.structure_names) + 1))[1:]

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from fuse_examples.imaging.oai_example.errors import WeightsError
+from fuse_examples.imaging.oai_example.errors import ConfigError, WeightsError
 from fuse_examples.imaging.oai_example.training.checkpoints import FORMAT_VERSION, PROJECT
 from fuse_examples.imaging.oai_example.training.interruption import Interrupted, Interruption
 from fuse_examples.imaging.oai_example.training.safe_files import copy_whole, write_json
@@ -50,6 +50,7 @@ class CheckpointWriter(Checkpoint):
         self.best: dict[str, Any] | None = None
         self._validated = False
         self._random_state: dict[str, Any] | None = None
+        self._stopped_early = False
 
     @property
     def last_path(self) -> Path:
@@ -67,6 +68,9 @@ class CheckpointWriter(Checkpoint):
         """From here on a signal waits for the next optimiser step."""
         if trainer.ckpt_path is not None:
             self._bring_best(Path(trainer.ckpt_path))
+        if self._stopped_early:
+            log.info("%s was stopped early and is complete; nothing is trained.", trainer.ckpt_path)
+            trainer.should_stop = True
         if self.interruption is not None:
             self.interruption.defer()
 
@@ -128,10 +132,10 @@ class CheckpointWriter(Checkpoint):
         self.best = state_dict["best"]
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the project's entry, with the tasks of trackers to continue, and the state of the random numbers of each rank."""
-        trackers = {logger.name: logger.version for logger in trainer.loggers if logger.name and logger.version}
-        checkpoint[PROJECT] = {**self.project, "format_version": FORMAT_VERSION, "trackers": trackers}
+        """Add the project's entry, the state of the random numbers of each rank, and whether early stopping has ended the run."""
+        checkpoint[PROJECT] = {**self.project, "format_version": FORMAT_VERSION}
         checkpoint["random_state"] = _of_all_ranks(random_state(), trainer.world_size)
+        checkpoint["stopped_early"] = trainer.should_stop
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the state of the random numbers until training begins; building the network and the loaders still draws some."""
@@ -139,6 +143,8 @@ class CheckpointWriter(Checkpoint):
             raise WeightsError(f"{trainer.ckpt_path} was not written by a run of this project and cannot be resumed.")
         states = checkpoint["random_state"]
         self._random_state = states[trainer.global_rank] if len(states) == trainer.world_size else None
+        self._stopped_early = checkpoint["stopped_early"]
+        _check_epochs(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"], trainer)
 
     # ---- how
 
@@ -156,7 +162,7 @@ class CheckpointWriter(Checkpoint):
 
     def _stop(self, signum: int) -> None:
         stopped = Interrupted(signum, f"Stopped by {Interrupted(signum).signum.name}; go on with resume_training_from={self.last_path}")
-        log.info("%s", stopped)
+        log.debug("%s", stopped)  # for the file; the entry script shows it
         raise stopped
 
     def _better(self, trainer: pl.Trainer) -> bool:
@@ -182,8 +188,13 @@ class CheckpointWriter(Checkpoint):
             "metrics": metrics,
         }
         if metrics and trainer.is_global_zero:
-            write_json(self.folder / METRICS, self.best)
+            self._write_metrics()
         return True
+
+    def _write_metrics(self) -> None:
+        assert self.best is not None
+        # Epochs count from 1 wherever people read them.
+        write_json(self.folder / METRICS, {**self.best, "epoch": self.best["epoch"] + 1})
 
     def _beats(self, value: float) -> bool:
         if self.best is None or self.best["value"] is None:
@@ -203,10 +214,19 @@ class CheckpointWriter(Checkpoint):
         beside = resumed.with_name(BEST)
         if beside.exists():
             copy_whole(beside, self.best_path)
-            write_json(self.folder / METRICS, self.best)
+            self._write_metrics()
         else:
             log.warning("%s is not there any more; the best epoch is chosen among those that follow.", beside)
             self.best = None
+
+
+def _check_epochs(done: int, trainer: pl.Trainer) -> None:
+    """Say what n_epochs means for a run that has `done` epochs behind it."""
+    wanted = trainer.max_epochs or 0
+    if done > wanted:
+        raise ConfigError(f"n_epochs: {wanted}, but {trainer.ckpt_path} has trained for {done} epochs. Give n_epochs of {done} or more.")
+    if done == wanted:
+        log.info("%s has trained for all %d epochs; nothing is trained. A larger n_epochs goes on.", trainer.ckpt_path, wanted)
 
 
 def _of_all_ranks(state: dict[str, Any], world_size: int) -> list[dict[str, Any]]:

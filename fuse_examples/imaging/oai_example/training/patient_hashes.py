@@ -17,6 +17,13 @@ def hash_patients(ids: Iterable[object], salt: str | None = None) -> list[str]:
     return sorted({_hash(str(patient), salt) for patient in ids})
 
 
+def add_patients(hashes: Iterable[str], ids: Iterable[object]) -> list[str]:
+    """Return `hashes` and those of `ids` that are not among them yet, sorted; resuming a run again and again adds nothing."""
+    known, ids = list(hashes), list(map(str, ids))
+    there = set(overlap(ids, known))
+    return sorted({*known, *hash_patients(name for name in ids if name not in there)})
+
+
 def overlap(ids: Iterable[object], hashes: Iterable[str]) -> list[str]:
     """Return those of `ids`, in their order and once each, whose hash is among `hashes` (which may mix several salts)."""
     known = set(hashes)

@@ -3,13 +3,12 @@
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fuse_examples.imaging.oai_example.configuration.yaml_source import write_text as yaml_text
 from fuse_examples.imaging.oai_example.errors import UserError
 from fuse_examples.imaging.oai_example.training.environment import describe_environment
 from fuse_examples.imaging.oai_example.training.run_log import logged_to
@@ -79,11 +78,12 @@ class Run:
         return any(self.checkpoints.glob("*.ckpt"))
 
     @contextmanager
-    def opened(self, config_dump: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def opened(self, config_dump: Mapping[str, Any], notes: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
         """Clear what is to be overwritten, write `config.yaml` and `environment.json`, and log to `log.txt` until the block ends.
 
         Args:
             config_dump: the resolved configuration as plain values.
+            notes: lines that the log begins with.
 
         Returns:
             A context that gives the environment as written.
@@ -95,9 +95,11 @@ class Run:
         self._clear()
         self.output.mkdir(parents=True, exist_ok=True)
         with logged_to(self.output / "log.txt"):
-            write_text(self.output / "config.yaml", yaml.safe_dump(dict(config_dump), sort_keys=False, allow_unicode=True))
+            write_text(self.output / "config.yaml", yaml_text(dict(config_dump)))
             write_json(self.output / "environment.json", environment)
             log.info("%s: %s", self.output, environment["command"])
+            for note in notes:
+                log.info("%s", note)
             try:
                 yield environment
             except UserError as error:

@@ -25,6 +25,7 @@ UNWANTED_WARNINGS = {
     "You defined a `validation_step` but have no `val_dataloader`": "val_folds may be empty in pre-training",
     "Checkpoint directory .* exists and is not empty": "the run folder refuses or clears what is there",
     "GPU available but not used": "the device is the user's choice",
+    "You are using a custom batch sampler": "EpochSampler returns every row",
     "isinstance\\(treespec, LeafSpec\\)": "Lightning 2.6 against torch 2.13; theirs to mend",
     "The dirpath has changed": "checkpoints are not Lightning's here",
 }

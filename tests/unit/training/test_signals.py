@@ -55,6 +55,7 @@ def test_a_forked_process_leaves_ctrl_c_to_its_parent_and_dies_of_sigterm() -> N
                 signal.pause()
             finally:
                 os._exit(99)
+        os.close(tell)  # so that reading ends when the child does
         assert os.read(ready, 5) == b"alive"
         os.kill(child, signal.SIGTERM)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143

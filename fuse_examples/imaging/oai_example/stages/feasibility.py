@@ -1,0 +1,125 @@
+"""`--check`: try two batches of a run for real, and say what the whole run would do and cost."""
+
+import logging
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
+from fuse_examples.imaging.oai_example.data.cases import Case
+from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
+from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
+from fuse_examples.imaging.oai_example.stages.opening import OpenedCases
+from fuse_examples.imaging.oai_example.training.trainer import build_trainer, device_kind, fit, resolve_precision
+
+_TRIED = 2  # the first batch also allocates memory and chooses kernels; the second is what the others will be like
+
+
+class _Clock(Callback):
+    """Seconds of the last training batch, waiting for it included, and of the last evaluation batch."""
+
+    def __init__(self) -> None:
+        self.training = self.evaluation = 0.0
+        self._then = time.perf_counter()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.training = self._since()
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        self.evaluation = self._since()
+
+    def on_validation_start(self, *_: Any) -> None:
+        self._since()
+
+    def _since(self) -> float:
+        now = time.perf_counter()
+        seconds, self._then = now - self._then, now
+        return seconds
+
+
+def try_out(config: StageConfig, task: pl.LightningModule, data: VolumeDataModule, cases: OpenedCases, facts: Sequence[str]) -> None:
+    """Train on two batches and evaluate one, in a folder that is thrown away; print cases, counts, store, memory and time.
+
+    Args:
+        config: the resolved configuration.
+        task, data: what the run would train on what.
+        cases: the cases of the run.
+        facts: the stage's own lines, such as class counts.
+    """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its remarks speak of the two batches, not of the run
+    clock = _Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build_trainer(
+            folder=Path(folder),
+            n_epochs=1,
+            precision=config.precision,
+            accumulate_grad_batches=config.accumulate_grad_batches,
+            grad_clip=config.grad_clip,
+            callbacks=[clock],
+            limit_train_batches=_TRIED,
+            limit_val_batches=1,
+        )
+        fit(trainer, task, data)
+    steps = len(data.train_dataloader())
+    evaluations = len(data.val_dataloader())
+    validations = config.n_epochs // getattr(config, "validate_every_n_epochs", 1)
+    seconds = config.n_epochs * steps * clock.training + validations * evaluations * clock.evaluation
+    lines = [
+        f"training      {_counted(cases.train)}",
+        f"validation    {_counted(cases.evaluation)}",
+        f"test          {_counted(cases.test)}, opened by a run with test_ckpt only",
+        *facts,
+        f"network       {config.backbone}, {sum(p.numel() for p in task.parameters() if p.requires_grad):,} parameters to train",
+        f"device        {device_kind()}, {resolve_precision(config.precision)}",
+        f"memory        {_peak_memory()}",
+        f"time          {clock.training:.2f} s a batch, {steps} batches an epoch, {config.n_epochs} epochs: about {_duration(seconds)}",
+    ]
+    print("\n".join(lines))
+
+
+def store_size(volumes: Sequence[CaseVolumes]) -> str:
+    """A line that says how much of the store these cases take."""
+    size = sum(one.image().array.nbytes + (one.mask().array.nbytes if one.case.mask else 0) for one in volumes)
+    return f"store         {_bytes(size)}"
+
+
+def print_test(cases: OpenedCases) -> None:
+    """What a test run would do; its checkpoint and cases have been looked at by now."""
+    print(f"test          {_counted(cases.evaluation)}")
+
+
+def _counted(cases: Sequence[Case]) -> str:
+    folds = sorted({case.fold for case in cases})
+    each = ", ".join(f"fold {fold}: {sum(case.fold == fold for case in cases)}" for fold in folds)
+    return f"{len(cases)} cases of {len({case.patient for case in cases})} patients" + (f" ({each})" if each else "")
+
+
+def _peak_memory() -> str:
+    # Linux counts kilobytes, macOS bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    on_device = f", {_bytes(torch.cuda.max_memory_allocated())} on the GPU" if torch.cuda.is_available() else ""
+    return f"{_bytes(peak)} at most{on_device}; each of n_workers needs about two volumes more"
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -37,7 +37,7 @@ class UNet3D(Backbone):
         self,
         in_channels: int = 1,
         width: int = 32,
-        norm_statistics: Statistics = "instance",
+        norm_statistics: Statistics = "running",
         pooling: Pooling = "average",
         *,
         with_decoder: bool = True,

@@ -55,12 +55,12 @@ def tested(trained: Path, cases: Path) -> Path:
 def test_classes_and_positive_classes_are_told_and_kept(trained: Path) -> None:
     log = (trained / "log.txt").read_text()
     assert "size: training cases per class: 'large' 4, 'small' 4; positive class: 'large'" in log
-    assert "tone: training cases per class: 'bright' 2, 'dark' 3; positive class: 'bright'" in log  # the rarer one
+    assert "tone: training cases per class: 'bright' 3, 'dark' 2; positive class: 'dark'" in log  # the rarer one
     assert "grade: training cases per class: 'mild' 4, 'none' 2, 'severe' 2\n" in log
     classes = read_checkpoint(trained / "checkpoints" / "best.ckpt", "")["project"]["classes"]
     assert [(one["target"], one["classes"], one["positive"]) for one in classes] == [
         ("size", ["large", "small"], "large"),
-        ("tone", ["bright", "dark"], "bright"),
+        ("tone", ["bright", "dark"], "dark"),
         ("grade", ["mild", "none", "severe"], None),
     ]
 
@@ -74,26 +74,26 @@ def test_predictions_are_a_row_per_case_with_names_and_probabilities(tested: Pat
             assert len(probabilities) == len(classes)
             assert sum(probabilities) == pytest.approx(1, abs=1e-5)
             assert row[f"{target}_predicted"] == classes[int(np.argmax(probabilities))]
-            assert row[f"{target}_true"] == truth[target]
+            assert row[f"{target}_truth"] == truth[target]
 
 
 def test_metrics_are_scikit_learns_on_the_table_and_empty_cells_do_not_count(tested: Path) -> None:
     rows, metrics = rows_of(tested / "predictions.csv"), small_stages.read_json(tested / "metrics.json")
-    for target, positive in (("size", "large"), ("tone", "bright")):
-        known = [row for row in rows if row[f"{target}_true"]]
-        truth = np.array([row[f"{target}_true"] == positive for row in known])
+    for target, positive in (("size", "large"), ("tone", "dark")):
+        known = [row for row in rows if row[f"{target}_truth"]]
+        truth = np.array([row[f"{target}_truth"] == positive for row in known])
         score = np.array([float(row[f"{target}_probability_{positive}"]) for row in known])
         predicted = np.array([row[f"{target}_predicted"] == positive for row in known])
         found = metrics[target]
         assert found["positive_class"] == positive
-        assert found["n_cases"] == len(known) == (8 if target == "size" else 5)
+        assert found["n_cases"] == len(known) == (8 if target == "size" else 6)
         assert found["auc"]["value"] == pytest.approx(roc_auc_score(truth, score))
         assert found["average_precision"]["value"] == pytest.approx(average_precision_score(truth, score))
         assert found["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(truth, predicted))
         assert found["f1"]["value"] == pytest.approx(f1_score(truth, predicted, zero_division=0))
         assert {"low", "high"} <= set(found["auc"])
     names = ["mild", "none", "severe"]
-    truth = [names.index(row["grade_true"]) for row in rows]
+    truth = [names.index(row["grade_truth"]) for row in rows]
     scores = np.array([[float(row[f"grade_probability_{name}"]) for name in names] for row in rows])
     assert metrics["grade"]["auc"]["value"] == pytest.approx(roc_auc_score(truth, scores, multi_class="ovr", average="macro"), abs=1e-6)
 
@@ -109,8 +109,8 @@ def test_curves_and_the_best_epoch(trained: Path) -> None:
     mean = np.mean(curves, axis=0)
     np.testing.assert_allclose([event.value for event in events.Scalars("val/auc")], mean, atol=1e-6)
     best = small_stages.read_json(trained / "val_metrics.json")
-    assert (best["monitor"], best["epoch"]) == ("val/auc", int(np.argmax(mean.round(6))))
-    assert read_checkpoint(trained / "checkpoints" / "best.ckpt", "")["epoch"] == best["epoch"]
+    assert (best["monitor"], best["epoch"]) == ("val/auc", int(np.argmax(mean.round(6))) + 1)
+    assert read_checkpoint(trained / "checkpoints" / "best.ckpt", "")["epoch"] + 1 == best["epoch"]
 
 
 @pytest.mark.parametrize(("fold", "folds"), [("1", "the validation folds"), ("2", "the test folds")])

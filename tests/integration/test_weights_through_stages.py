@@ -207,12 +207,14 @@ class TestPatients:
         names = [row["PatientID"] for row in csv.DictReader(cases.open())]
         assert overlap(names, read_checkpoint(best, "")["project"]["patients"]) == names[:4]
         capsys.readouterr()
-        assert small_stages.start(stage, cases, results, f"test_ckpt={best}", "test_folds=[0]") == 2
+        others = ("train_folds=[1]", "val_folds=[2]")
+        assert small_stages.start(stage, cases, results, f"test_ckpt={best}", *others, "test_folds=[0]") == 2
         assert (
             f"{best} has learnt from images of 2 patient(s) of the test folds: subject00 (rows 2); subject01 (rows 3)"
             in capsys.readouterr().err
         )
-        assert small_stages.start(stage, cases, results, f"test_ckpt={best}", "test_folds=[2]") == 0  # validation only chose the epoch
+        # Validation cases only chose the epoch.
+        small_stages.run(stage, cases, results, f"test_ckpt={best}", "train_folds=[1]", "val_folds=[0]", "test_folds=[2]")
         # A second fine-tuning and a resumed run pass the hashes on.
         again = small_stages.run(
             stage,
@@ -235,13 +237,13 @@ class TestPatients:
         words = (f"dino_weights={pretrained / 'backbone.safetensors'}", *self.SWAPPED, "allow_pretraining_overlap=true")
         small_stages.run(stage, cases, tmp_path / "results", *words, width=None)
         best = tmp_path / "results" / stage / "checkpoints" / "best.ckpt"
-        folder = small_stages.run(
-            stage, cases, tmp_path / "results", f"test_ckpt={best}", "test_folds=[0]", "allow_pretraining_overlap=true"
-        )
+        folder = small_stages.run(stage, cases, tmp_path / "results", f"test_ckpt={best}", *self.SWAPPED, "allow_pretraining_overlap=true")
         patients = "2 patient(s) of the test folds: subject00 (rows 2); subject01 (rows 3)"
         text = f"has learnt from images of {patients}. allow_pretraining_overlap is set."
         assert text in (folder / "test" / "log.txt").read_text()
         assert text in (folder / "log.txt").read_text()
+        report = folder / "test" / "report.html"
+        assert stage == "dino" or "allow_pretraining_overlap is set" in report.read_text()
 
 
 @pytest.mark.parametrize(("key", "right"), [("suprem_weights", "dino_weights"), ("dino_weights", "suprem_weights")])

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from fuse_examples.imaging.oai_example.models.heads import ClassificationHeads
 from fuse_examples.imaging.oai_example.tasks.classification import ClassificationRecipe, ClassificationTask
@@ -81,6 +82,7 @@ def test_each_target_has_a_head_of_its_own() -> None:
 def test_a_frozen_backbone_neither_learns_nor_moves_its_statistics() -> None:
     task = make_task(freeze=True)
     before = {name: value.clone() for name, value in task.backbone.state_dict().items()}
+    assert not task.backbone.training  # as it is made: Lightning does not call train() before the first epoch
     task.train()
     assert not task.backbone.training
     assert task.heads.training
@@ -101,7 +103,7 @@ class TestValidation:
             {"image": volumes[start : start + 3], "labels": {target: values[start : start + 3] for target, values in given.items()}}
             for start in range(0, len(volumes), 3)
         ]
-        (metrics,) = trainer.validate(task, batches, verbose=False)
+        (metrics,) = trainer.validate(task, DataLoader(batches, batch_size=None), verbose=False)
         with torch.no_grad():
             return dict(metrics), {target: scores.softmax(dim=1) for target, scores in task.eval()(volumes).items()}
 

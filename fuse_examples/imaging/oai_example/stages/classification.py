@@ -56,14 +56,14 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
     classes = learn_classes(cases.train, config.cls_targets, config.positive_class, config.csv_path)
     check_classes(cases.evaluation, classes, config.csv_path, "the validation folds")
     check_classes(cases.test, classes, config.csv_path, "the test folds")
-    refuse_seen_patients(cases.test, weights.patients, weights.path, config)
+    seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = resolved(config, backbone)
     preprocessing = preprocessing_of(config, config.resize_to)
     if check:
         data = _training_data(config, cases, preprocessing, classes)
         try_out(config, _task(config, backbone, classes), data, cases, _facts(config, data, classes))
         return
-    with run.opened(config.dump(), (*start.notes, *map(_described, classes))) as environment:
+    with run.opened(config.dump(), (*start.notes, *seen, *map(_described, classes))) as environment:
         keep_report(report, run.folder)
         facts = {"classes": [index.as_dict() for index in classes]}
         writer = fit_run(
@@ -91,18 +91,18 @@ def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
     start.fill(task)
     cases = open_cases(config, masks=False, targets=config.cls_targets)
     check_classes(cases.evaluation, classes, config.csv_path, "the test folds")
-    refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config)
+    notes = (*start.notes, *refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config))
     if check:
         print_test(cases)
         return
-    with run.opened(config.dump(), start.notes) as environment:
+    with run.opened(config.dump(), notes) as environment:
         volumes = _volumes(config, cases, cases.evaluation)
         writer = PredictionWriter([one.case for one in volumes])
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
         items = LabelledVolumes(volumes, Preprocessing.from_dict(project["preprocessing"]), classes)
         data = VolumeDataModule(None, items, 1, config.n_workers, config.seed, evaluation_batch_size=config.batch_size)
         trainer.predict(task, datamodule=data, return_predictions=False)
-        write_results(config, run.output, writer.cases, classes, start.notes, environment)
+        write_results(config, run.output, writer.cases, classes, notes, environment)
 
 
 def _training_data(

@@ -54,14 +54,14 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
     check_size(backbone, config.crops.local_size, "crops.local_size")
     report = weights.load_into(backbone)
     cases = open_cases(config, masks=False)
-    refuse_seen_patients(cases.test, weights.patients, weights.path, config)
+    seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = resolved(config, backbone)
     preprocessing = preprocessing_of(config, config.crops.global_size)
     if check:
         data = _training_data(config, cases, preprocessing)
         try_out(config, _task(config, backbone), data, cases, _facts(config, data))
         return
-    with run.opened(config.dump(), start.notes) as environment:
+    with run.opened(config.dump(), (*start.notes, *seen)) as environment:
         keep_report(report, run.folder)
         project = project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients)
         task = _task(config, backbone)
@@ -89,11 +89,11 @@ def evaluate(config: DINOConfig, *, check: bool = False) -> None:
     task = _task(config, saved_backbone(project, with_decoder=False))
     start.fill(task)
     cases = open_cases(config, masks=False)
-    refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config)
+    notes = (*start.notes, *refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config))
     if check:
         print_test(cases)
         return
-    with run.opened(config.dump(), start.notes):
+    with run.opened(config.dump(), notes):
         volumes = _volumes(config, cases, cases.evaluation)
         writer = EmbeddingWriter()
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])

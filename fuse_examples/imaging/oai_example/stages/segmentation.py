@@ -52,14 +52,14 @@ def train(config: SegmentationConfig, interruption: Interruption, *, check: bool
     check_size(backbone, config.resize_to or config.patch_size or (), "resize_to" if config.resize_to else "patch_size")
     report = weights.load_into(backbone)
     cases = open_cases(config, masks=True, mask_affine=config.mask_affine)
-    refuse_seen_patients(cases.test, weights.patients, weights.path, config)
+    seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = _resolved(config, backbone, cases)
     preprocessing = preprocessing_of(config, config.resize_to, config.patch_size, config.spacing)
     if check:
         data = _training_data(config, cases, preprocessing)
         try_out(config, _task(config, backbone), data, cases, _facts(config, data))
         return
-    with run.opened(config.dump(), start.notes) as environment:
+    with run.opened(config.dump(), (*start.notes, *seen)) as environment:
         keep_report(report, run.folder)
         writer = fit_run(
             config,
@@ -86,17 +86,17 @@ def evaluate(config: SegmentationConfig, *, check: bool = False) -> None:
     task = _task(config, saved_backbone(project, with_decoder=True))
     start.fill(task)
     cases = open_cases(config, masks=True, mask_affine=config.mask_affine)
-    refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config)
+    notes = (*start.notes, *refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config))
     if check:
         print_test(cases)
         return
-    with run.opened(config.dump(), start.notes) as environment:
+    with run.opened(config.dump(), notes) as environment:
         volumes = _volumes(config, cases, cases.evaluation)
         writer = SegmentationWriter(run.output, config.structures)
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
         evaluation = EvaluationCases(volumes, Preprocessing.from_dict(project["preprocessing"]))
         trainer.predict(task, datamodule=VolumeDataModule(None, evaluation, 1, config.n_workers, config.seed), return_predictions=False)
-        write_results(config, run.output, writer.cases, volumes, start.notes, environment)
+        write_results(config, run.output, writer.cases, volumes, notes, environment)
 
 
 def _resolved(config: SegmentationConfig, backbone: Backbone, cases: OpenedCases) -> SegmentationConfig:

@@ -73,15 +73,18 @@ def starting_weights(config: Config) -> tuple[Config, StartingWeights, tuple[str
     return config, StartingWeights(), ()
 
 
-def refuse_seen_patients(cases: Sequence[Case], hashes: Iterable[str], source: object, config: StageConfig) -> None:
+def refuse_seen_patients(cases: Sequence[Case], hashes: Iterable[str], source: object, config: StageConfig) -> tuple[str, ...]:
     """Refuse test patients whose images a network has learnt from; a score on them says nothing.
+
+    Returns:
+        A line for the log and the report where `allow_pretraining_overlap` lets them pass, else nothing.
 
     Raises:
         DataError: naming the patients and their rows, unless `allow_pretraining_overlap`.
     """
     seen = overlap((case.patient for case in cases), hashes)
     if not seen:
-        return
+        return ()
     rows = {name: [case.row for case in cases if case.patient == name] for name in seen[:_SHOWN]}
     text = "; ".join(f"{name} (rows {', '.join(map(str, lines))})" for name, lines in rows.items())
     more = f"; and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else ""
@@ -89,4 +92,4 @@ def refuse_seen_patients(cases: Sequence[Case], hashes: Iterable[str], source: o
     if not config.allow_pretraining_overlap:
         remedy = "Choose other test_folds or other weights, or set allow_pretraining_overlap: true and say so with the result."
         raise DataError(f"{message} {remedy}")
-    log.warning("%s allow_pretraining_overlap is set.", message)
+    return (f"Warning: {message} allow_pretraining_overlap is set.",)

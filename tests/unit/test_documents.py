@@ -105,6 +105,8 @@ def test_commands_are_understood(document: Path) -> None:
     for words in commands(document.read_text()):
         if words[0] == "python" and words[1] == "-m":
             assert find_spec(words[2]), words
+        elif words[0] == "python" and words[1].startswith("benchmarks/"):
+            assert (ROOT / words[1]).is_file(), words
         elif words[0] == "python":
             schema = SCHEMAS[words[1]]
             settings = [word for word in words[2:] if not word.startswith("--") and "=" in word]

@@ -242,7 +242,7 @@ def test_traits_together_do_not_tell_the_cohort_and_do_not_tell_its_opposite() -
                 LogisticRegression(), series.numbers, truth, groups=series.owner, cv=folds, method="decision_function"
             )
             areas.append(roc_auc_score(truth, score))
-    assert 0.45 < np.mean(areas) < 0.55
+    assert 0.42 < np.mean(areas) < 0.58
     assert 0.35 < np.min(areas) < np.max(areas) < 0.65
 
 

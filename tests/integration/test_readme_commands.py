@@ -68,7 +68,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def test_the_other_package_does_come_first(environment: dict[str, str]) -> None:
-    done = subprocess.run([sys.executable, "-c", "import fuse_examples"], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", "import fuse_examples"], env=environment, capture_output=True, text=True, cwd="/")
     assert done.stderr.strip() == "the wrong package"
 
 

@@ -3,6 +3,7 @@
 import re
 import runpy
 import shlex
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(line) for line in joined if re.match(r"\w+[ =]", line)]
 
 
+@cache
+def names_in_code() -> set[str]:
+    """Every word of the package and its tests but for this file."""
+    files = [path for folder in (PACKAGE, ROOT / "tests") for path in folder.rglob("*.py") if path != Path(__file__)]
+    return {word for path in files for word in re.findall(r"\w+", path.read_text())} | {part for key in KEYS for part in key.split(".")}
+
+
 def anchors(path: Path) -> set[str]:
     heads = re.findall(r"^#+ (.+)$", prose(path.read_text()), re.M)
     return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
@@ -79,11 +87,9 @@ def test_files_and_folders_in_code_style_exist(document: Path) -> None:
 
 @documents
 def test_names_in_code_style_occur_in_the_code(document: Path) -> None:
-    source = "\n".join(path.read_text() for folder in (PACKAGE, ROOT / "tests") for path in folder.rglob("*.py") if path != Path(__file__))
-    known = set(re.findall(r"\w+", source)) | {part for key in KEYS for part in key.split(".")}
     for code in inline_code(document.read_text()):
         for name in re.findall(r"(?<![\w/.$-])(?:[a-zA-Z]+_\w+|[A-Z][a-z]+[A-Z]\w+)(?![\w/.-])", code):
-            assert name in known, code
+            assert name in names_in_code(), code
 
 
 @documents
@@ -99,6 +105,8 @@ def test_commands_are_understood(document: Path) -> None:
     for words in commands(document.read_text()):
         if words[0] == "python" and words[1] == "-m":
             assert find_spec(words[2]), words
+        elif words[0] == "python" and words[1].startswith("benchmarks/"):
+            assert (ROOT / words[1]).is_file(), words
         elif words[0] == "python":
             schema = SCHEMAS[words[1]]
             settings = [word for word in words[2:] if not word.startswith("--") and "=" in word]

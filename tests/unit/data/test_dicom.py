@@ -201,6 +201,12 @@ def test_rescaling_is_done_slice_by_slice(write_series: Write, ramp: np.ndarray)
     assert np.array_equal(values.transpose(2, 1, 0), (ramp * slopes + np.arange(5)[:, None, None]).astype(np.float32))
 
 
+def test_rescaling_slice_by_slice_with_whole_results(write_series: Write, ramp: np.ndarray) -> None:
+    values, _ = read_dicom(write_series(ramp, change=lambda dataset, index: setattr(dataset, "RescaleSlope", str(index + 1))))
+    assert values.dtype == np.int16
+    assert np.array_equal(values.transpose(2, 1, 0), ramp * np.arange(1, 6)[:, None, None])
+
+
 def test_values_beyond_16_bits_after_rescaling(write_series: Write, ramp: np.ndarray) -> None:
     values, _ = read_dicom(write_series(ramp, change=lambda dataset, index: setattr(dataset, "RescaleSlope", "1000")))
     assert values.dtype == np.int32
@@ -353,6 +359,16 @@ def test_different_images_at_one_position(write_series: Write, ramp: np.ndarray)
     text = refusal(folder)
     assert "5 positions with different images, for example 003 and second_0" in text
     assert "(TemporalPositionIdentifier 1 and 2)" in text
+
+
+def test_equal_pixels_with_another_slope_are_no_duplicates(write_series: Write, ramp: np.ndarray) -> None:
+    folder = write_series(ramp)
+    again = dcmread(folder / "003")
+    again.SOPInstanceUID, again.RescaleSlope, again.InstanceNumber = generate_uid(), "2", "9"
+    again.save_as(folder / "copy")
+    assert "1 position with different images, for example 003 and copy at (10.00, -20.00, 30.00) mm (InstanceNumber 1 and 9)" in refusal(
+        folder
+    )
 
 
 def test_a_missing_slice_is_named(write_series: Write, ramp: np.ndarray) -> None:

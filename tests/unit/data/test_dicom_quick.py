@@ -94,6 +94,11 @@ def test_text_beyond_ascii_is_left_to_pydicom(write_series: Write, ramp: np.ndar
     assert image.values["SeriesDescription"] == "Schädel"
 
 
+def test_odd_bit_depths_are_left_to_pydicom(write_series: Write, ramp: np.ndarray) -> None:
+    path = write_series(ramp, change=lambda dataset, index: setattr(dataset, "BitsAllocated", 12)) / "003"
+    assert quick_parse(path) is None
+
+
 def test_elements_out_of_order_are_left_to_pydicom(write_series: Write, ramp: np.ndarray) -> None:
     path = write_series(ramp) / "003"
     content = path.read_bytes()

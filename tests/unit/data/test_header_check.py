@@ -129,7 +129,7 @@ def test_labels_that_do_not_fit_are_collected(pair: Callable[..., Case]) -> None
     fractional[0, 0, 0] = 0.5
     cases = [pair(labels()), pair(negative, row=3), pair(fractional, row=4), pair(labels() * 2, row=5), pair(labels() + 1, row=6)]
     found = problems(lambda: check_masks(cases, 3, csv_path=CSV))
-    assert found[0].startswith(f"cases.csv:3: patient P3: mask {cases[1].mask}: the mask holds values from -1 to 2; labels lie between 0")
+    assert found[0].startswith(f"cases.csv:3: patient P3: mask {cases[1].mask}: the mask holds label -1 (")
     assert found[1].startswith(f"cases.csv:4: patient P4: mask {cases[2].mask}: 1 voxels of the mask are not whole numbers")
     assert "cases.csv:5: patient P5" in found[2]
     assert "holds the labels 0, 2, 4; with num_classes: 3 labels are 0 to 2. Set num_classes (background included)" in found[2]

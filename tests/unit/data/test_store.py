@@ -150,7 +150,7 @@ def test_a_negative_label_is_refused_and_nothing_is_stored(store: VolumeStore, w
     labels = np.zeros((5, 6, 7), np.int16)
     labels[0, 0, :3] = -2
     path = write_nifti(labels)
-    with pytest.raises(DataError, match=rf"the mask {path} holds label -2 \(3 voxels\); labels are 0 and up. Correct the mask."):
+    with pytest.raises(DataError, match=rf"{path}: the mask holds label -2 \(3 voxels\); labels are 0 and up. Correct the mask."):
         store.mask(path, stamp(path))
     assert not store.folder.exists()
 

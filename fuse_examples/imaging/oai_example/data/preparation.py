@@ -8,10 +8,9 @@ from tqdm import tqdm
 
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.header_check import CaseHeaders
+from fuse_examples.imaging.oai_example.data.problem_lists import shortened
 from fuse_examples.imaging.oai_example.data.store import StoredImage, StoredMask, VolumeStore
 from fuse_examples.imaging.oai_example.errors import DataError
-
-_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,7 @@ def prepare_cases(
             problems += [f"{csv_path}:{case.row}: patient {case.patient}: {problem}" for problem in error.problems]
         prepared.append(volumes)
     if problems:
-        more = [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        raise DataError(problems[:_SHOWN] + more)
+        raise DataError(shortened(problems))
     return tuple(prepared)
 
 

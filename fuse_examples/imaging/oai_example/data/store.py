@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fuse_examples.imaging.oai_example.data.intensity import IntensityStatistics, measure, statistics_from
 from fuse_examples.imaging.oai_example.data.scans import read_mask, read_volume
-from fuse_examples.imaging.oai_example.errors import ConfigError, DataError
+from fuse_examples.imaging.oai_example.errors import ConfigError
 from fuse_examples.imaging.oai_example.geometry.volume import Grid, Volume
 
 _VERSION = 1
@@ -87,7 +87,6 @@ class VolumeStore:
         entry = self._entry("mask", path, stamp, {"affine": None if affine_of is None else affine_of.affine.tolist()})
         if not entry.is_dir():
             volume = _in_memory_order(read_mask(path, affine_of=affine_of).oriented(self.orientation))
-            _refuse_negative(volume.array, path)
             counts, samples = _survey_labels(volume.array)
             self._write(entry, volume, {"label_counts": counts}, samples)
         facts = _read_facts(entry)
@@ -144,13 +143,6 @@ def _open(entry: Path, facts: dict[str, Any]) -> tuple[NDArray[Any], Grid, Grid]
     first, second, third = facts["source_shape"]
     grid = Grid((depth, height, width), np.array(facts["affine"]))
     return array, grid, Grid((first, second, third), np.array(facts["source_affine"]))
-
-
-def _refuse_negative(array: NDArray[Any], path: Path) -> None:
-    lowest = int(array.min())
-    if lowest < 0:
-        count = int(np.count_nonzero(array == lowest))
-        raise DataError(f"the mask {path} holds label {lowest} ({count} voxels); labels are 0 and up. Correct the mask.")
 
 
 def _survey_labels(array: NDArray[Any]) -> tuple[dict[int, int], dict[int, NDArray[np.int32]]]:

@@ -70,6 +70,9 @@ def labels_of(values: Voxels, path: Path) -> Voxels:
             )
         values = nearest
     low, high = values.min(), values.max()
-    if low < 0 or high > np.iinfo(np.int16).max:
+    if low < 0:
+        count = int(np.count_nonzero(values == low))
+        raise DataError(f"{path}: the mask holds label {low:g} ({count} voxels); labels are 0 and up. Correct the mask.")
+    if high > np.iinfo(np.int16).max:
         raise DataError(f"{path}: the mask holds values from {low:g} to {high:g}; labels lie between 0 and 32767. Is it an image?")
     return values.astype(np.uint8 if high <= np.iinfo(np.uint8).max else np.int16, copy=False)

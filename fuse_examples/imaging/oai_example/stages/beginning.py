@@ -78,6 +78,10 @@ def begin_training(config: Config, stage: str) -> TrainingStart[Config]:
     run = Run.for_training(config.results_dir, config.experiment, resume=checkpoint is not None, overwrite=config.overwrite)
     config, weights, notes = starting_weights(config)
     seed_run(config.seed)
+    if checkpoint is not None:
+        notes = (*notes, f"goes on from {config.resume_training_from}, after optimiser step {checkpoint['global_step']}")
+    elif weights.key is None:
+        notes = (*notes, "weights: none, the backbone starts from random numbers")
     return TrainingStart(config, run, checkpoint, weights, notes)
 
 

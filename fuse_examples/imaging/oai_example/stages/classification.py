@@ -25,7 +25,7 @@ from fuse_examples.imaging.oai_example.stages.feasibility import print_test, sto
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
-from fuse_examples.imaging.oai_example.stages.starting_weights import refuse_seen_patients
+from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
 from fuse_examples.imaging.oai_example.tasks.classification import ClassificationRecipe, ClassificationTask
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
@@ -51,6 +51,7 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
     config, run, weights = start.config, start.run, start.weights
     backbone = build_configured_backbone(config, with_decoder=False, pooling=config.pooling)
     check_size(backbone, config.resize_to, "resize_to")
+    report = weights.load_into(backbone)
     cases = open_cases(config, masks=False, targets=config.cls_targets)
     classes = learn_classes(cases.train, config.cls_targets, config.positive_class, config.csv_path)
     check_classes(cases.evaluation, classes, config.csv_path, "the validation folds")
@@ -59,12 +60,11 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
     config = resolved(config, backbone)
     preprocessing = preprocessing_of(config, config.resize_to)
     if check:
-        weights.load_into(backbone, None)
         data = _training_data(config, cases, preprocessing, classes)
         try_out(config, _task(config, backbone, classes), data, cases, _facts(config, data, classes))
         return
     with run.opened(config.dump(), (*start.notes, *seen, *map(_described, classes))) as environment:
-        weights.load_into(backbone, run.folder)
+        keep_report(report, run.folder)
         facts = {"classes": [index.as_dict() for index in classes]}
         writer = fit_run(
             config,

@@ -23,7 +23,7 @@ from fuse_examples.imaging.oai_example.stages.feasibility import print_test, sto
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
-from fuse_examples.imaging.oai_example.stages.starting_weights import refuse_seen_patients
+from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
 from fuse_examples.imaging.oai_example.tasks.dino import DINOTask
 from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
@@ -52,17 +52,17 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
     backbone = build_configured_backbone(config, with_decoder=False)
     check_size(backbone, config.crops.global_size, "crops.global_size")
     check_size(backbone, config.crops.local_size, "crops.local_size")
+    report = weights.load_into(backbone)
     cases = open_cases(config, masks=False)
     seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = resolved(config, backbone)
     preprocessing = preprocessing_of(config, config.crops.global_size)
     if check:
-        weights.load_into(backbone, None)
         data = _training_data(config, cases, preprocessing)
         try_out(config, _task(config, backbone), data, cases, _facts(config, data))
         return
     with run.opened(config.dump(), (*start.notes, *seen)) as environment:
-        weights.load_into(backbone, run.folder)
+        keep_report(report, run.folder)
         project = project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients)
         task = _task(config, backbone)
         fit_run(

@@ -24,7 +24,7 @@ from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
 from fuse_examples.imaging.oai_example.stages.segmentation_results import write_results
-from fuse_examples.imaging.oai_example.stages.starting_weights import refuse_seen_patients
+from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
 from fuse_examples.imaging.oai_example.tasks.segmentation import SegmentationRecipe, SegmentationTask
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
@@ -50,17 +50,17 @@ def train(config: SegmentationConfig, interruption: Interruption, *, check: bool
     config, run, weights = start.config, start.run, start.weights
     backbone = build_configured_backbone(config, with_decoder=True)
     check_size(backbone, config.resize_to or config.patch_size or (), "resize_to" if config.resize_to else "patch_size")
+    report = weights.load_into(backbone)
     cases = open_cases(config, masks=True, mask_affine=config.mask_affine)
     seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = _resolved(config, backbone, cases)
     preprocessing = preprocessing_of(config, config.resize_to, config.patch_size, config.spacing)
     if check:
-        weights.load_into(backbone, None)
         data = _training_data(config, cases, preprocessing)
         try_out(config, _task(config, backbone), data, cases, _facts(config, data))
         return
     with run.opened(config.dump(), (*start.notes, *seen)) as environment:
-        weights.load_into(backbone, run.folder)
+        keep_report(report, run.folder)
         writer = fit_run(
             config,
             run,

@@ -11,6 +11,7 @@ from fuse_examples.imaging.oai_example.configuration.stage_config import StageCo
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
+from fuse_examples.imaging.oai_example.models.load_report import LoadReport
 from fuse_examples.imaging.oai_example.models.weights import load_backbone_weights, read_backbone_metadata
 from fuse_examples.imaging.oai_example.training.patient_hashes import overlap
 from fuse_examples.imaging.oai_example.training.safe_files import write_json
@@ -39,15 +40,16 @@ class StartingWeights:
         """Hashes of the patients whose images the weights have learnt from."""
         return list(self.metadata.get("patients", []))
 
-    def load_into(self, backbone: Backbone, folder: Path | None) -> None:
-        """Fill the backbone, and leave the load report in the log and as `load_report.json` in `folder`, if any. Raises WeightsError."""
-        if self.key is None or self.path is None:
-            log.info("weights: none, the backbone starts from random numbers")
-            return
-        report = load_backbone_weights(backbone, self.path, self.key)
+    def load_into(self, backbone: Backbone) -> LoadReport | None:
+        """Fill the backbone and return the verdict; None where there is no file. Raises WeightsError."""
+        return None if self.key is None or self.path is None else load_backbone_weights(backbone, self.path, self.key)
+
+
+def keep_report(report: LoadReport | None, folder: Path) -> None:
+    """Leave the verdict on loaded weights in the log, and as `load_report.json` in the run's folder."""
+    if report is not None:
         log.info("%s", report.as_text())
-        if folder is not None:
-            write_json(folder / "load_report.json", report.as_dict())
+        write_json(folder / "load_report.json", report.as_dict())
 
 
 def starting_weights(config: Config) -> tuple[Config, StartingWeights, tuple[str, ...]]:

@@ -67,6 +67,7 @@ class SegmentationTask(pl.LightningModule):
 
         if recipe.freeze_backbone:
             backbone.requires_grad_(False)
+        self.train()  # Lightning trains modules in the mode it finds them in, and a frozen backbone comes in training mode
 
     def train(self, mode: bool = True) -> "SegmentationTask":
         """Set the mode; a frozen backbone stays in evaluation mode, so that its normalisation keeps its statistics."""

@@ -201,6 +201,12 @@ def test_rescaling_is_done_slice_by_slice(write_series: Write, ramp: np.ndarray)
     assert np.array_equal(values.transpose(2, 1, 0), (ramp * slopes + np.arange(5)[:, None, None]).astype(np.float32))
 
 
+def test_rescaling_slice_by_slice_with_whole_results(write_series: Write, ramp: np.ndarray) -> None:
+    values, _ = read_dicom(write_series(ramp, change=lambda dataset, index: setattr(dataset, "RescaleSlope", str(index + 1))))
+    assert values.dtype == np.int16
+    assert np.array_equal(values.transpose(2, 1, 0), ramp * np.arange(1, 6)[:, None, None])
+
+
 def test_values_beyond_16_bits_after_rescaling(write_series: Write, ramp: np.ndarray) -> None:
     values, _ = read_dicom(write_series(ramp, change=lambda dataset, index: setattr(dataset, "RescaleSlope", "1000")))
     assert values.dtype == np.int32
@@ -218,6 +224,29 @@ def test_unused_bits_are_dropped_and_signs_extended(write_series: Write) -> None
     assert np.array_equal(values.transpose(2, 1, 0), true)
     values, _ = read_dicom(write_series(stored.astype(np.uint16), name="unsigned", change=twelve_bits))
     assert np.array_equal(values.transpose(2, 1, 0), true & 0x0FFF)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
+def test_values_kept_in_the_high_bits(write_series: Write, dtype: type) -> None:
+    true = np.linspace(-2048, 2047, 60).astype(np.int16).reshape(5, 4, 3) if dtype == np.int16 else np.arange(60).reshape(5, 4, 3)
+
+    def high(dataset: Dataset, index: int) -> None:
+        dataset.BitsStored, dataset.HighBit = 12, 13
+
+    values, _ = read_dicom(write_series(((true << 2) | 1).astype(dtype), change=high))
+    assert np.array_equal(values.transpose(2, 1, 0), true)
+
+
+def test_signed_and_unsigned_slices_in_one_series(write_series: Write, ramp: np.ndarray) -> None:
+    def twelve_bits(dataset: Dataset, index: int) -> None:
+        dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 11, index % 2
+
+    stored = np.full((5, 4, 3), 0x0FFF, np.uint16) - ramp.astype(np.uint16)
+    values, _ = read_dicom(write_series(stored, change=twelve_bits))
+    expected = stored.astype(np.int32)
+    expected[1::2] -= 4096
+    assert values.dtype == np.int16
+    assert np.array_equal(values.transpose(2, 1, 0), expected)
 
 
 def test_monochrome1_is_a_matter_of_display(write_series: Write, ramp: np.ndarray, caplog: pytest.LogCaptureFixture) -> None:
@@ -330,6 +359,16 @@ def test_different_images_at_one_position(write_series: Write, ramp: np.ndarray)
     text = refusal(folder)
     assert "5 positions with different images, for example 003 and second_0" in text
     assert "(TemporalPositionIdentifier 1 and 2)" in text
+
+
+def test_equal_pixels_with_another_slope_are_no_duplicates(write_series: Write, ramp: np.ndarray) -> None:
+    folder = write_series(ramp)
+    again = dcmread(folder / "003")
+    again.SOPInstanceUID, again.RescaleSlope, again.InstanceNumber = generate_uid(), "2", "9"
+    again.save_as(folder / "copy")
+    assert "1 position with different images, for example 003 and copy at (10.00, -20.00, 30.00) mm (InstanceNumber 1 and 9)" in refusal(
+        folder
+    )
 
 
 def test_a_missing_slice_is_named(write_series: Write, ramp: np.ndarray) -> None:

@@ -43,6 +43,13 @@ def test_effective_rank_of_known_cases() -> None:
     )
 
 
+def test_rows_that_are_not_finite_do_not_count() -> None:
+    features = torch.randn(20, 6)
+    spoilt = torch.cat([features[:5], torch.full((1, 6), math.nan), features[5:], torch.tensor([[math.inf, 1, 1, 1, 1, 1]])])
+    assert effective_rank(spoilt) == effective_rank(features)
+    assert effective_rank(torch.full((3, 6), math.nan)).isnan()
+
+
 @pytest.mark.parametrize("shape", [(5,), (4, 7), (2, 3, 9)])
 def test_entropy(shape: tuple[int, ...]) -> None:
     probabilities = distributions(np.random.default_rng(3), *shape)

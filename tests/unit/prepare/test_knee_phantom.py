@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from fuse_examples.imaging.oai_example.prepare.knee_phantom.allocation import N_FOLDS, allocate, area_under_curve
+from fuse_examples.imaging.oai_example.prepare.knee_phantom.allocation import N_FOLDS, Allocation, SeriesTraits, allocate, area_under_curve
 from fuse_examples.imaging.oai_example.prepare.knee_phantom.frame import (
     Surface,
     Waves,
@@ -201,27 +203,60 @@ def test_area_under_curve_is_sklearns(pairs: list[tuple[int, bool]]) -> None:
         assert area_under_curve(score, truth) == pytest.approx(roc_auc_score(truth, score))
 
 
-def test_allocation_is_even_and_balances_what_is_watched() -> None:
+def patients_and_series() -> tuple[np.ndarray, SeriesTraits, np.ndarray]:
     rng = np.random.default_rng(0)
     traits = np.c_[rng.normal(size=(200, 2)), rng.integers(0, 2, 200)]
-    groups = (np.arange(200) < 100).astype(np.int64)
-    series = rng.integers(1, 3, 200)
-    drawn = allocate(np.random.default_rng(1), traits, 3, groups, series)
+    owner = np.repeat(np.arange(200), rng.integers(1, 3, 200))
+    return traits, SeriesTraits(traits[owner], owner, watched=3), (np.arange(200) < 100).astype(np.int64)
+
+
+def test_each_group_is_dealt_evenly_to_cohorts_and_folds() -> None:
+    traits, series, groups = patients_and_series()
+    drawn = allocate(np.random.default_rng(1), traits, groups, series)
     for group in (0, 1):
         for fold in range(N_FOLDS):
             here = (groups == group) & (drawn.fold == fold)
             assert (np.count_nonzero(here & drawn.cohort), np.count_nonzero(here & ~drawn.cohort)) == (10, 10)
-    for fold in range(N_FOLDS):
-        counted = np.repeat(np.arange(200), series * (drawn.fold == fold))
-        for column in range(3):
-            assert abs(roc_auc_score(drawn.cohort[counted], traits[counted, column]) - 0.5) <= 0.075
-    unwatched = [allocate(np.random.default_rng(seed), traits, 0, groups, series) for seed in range(5)]
-    assert any(not np.array_equal(other.fold, drawn.fold) for other in unwatched)
+
+
+def worst_in_a_fold(drawn: Allocation, series: SeriesTraits) -> float:
+    cohort, fold = drawn.cohort[series.owner], drawn.fold[series.owner]
+    areas = [roc_auc_score(cohort[fold == k], series.numbers[fold == k, column]) for k in range(N_FOLDS) for column in range(3)]
+    return float(np.max(np.abs(np.array(areas) - 0.5)))
+
+
+def test_no_watched_trait_tells_the_cohort_in_any_fold() -> None:
+    traits, series, groups = patients_and_series()
+    for seed in range(5):
+        assert worst_in_a_fold(allocate(np.random.default_rng(seed), traits, groups, series), series) <= 0.0801
+
+
+def test_traits_together_do_not_tell_the_cohort_and_do_not_tell_its_opposite() -> None:
+    traits, series, groups = patients_and_series()
+    areas = []
+    for seed in range(3):
+        truth = allocate(np.random.default_rng(seed), traits, groups, series).cohort[series.owner]
+        for split in range(3):
+            folds = GroupKFold(5, shuffle=True, random_state=split)
+            score = cross_val_predict(
+                LogisticRegression(), series.numbers, truth, groups=series.owner, cv=folds, method="decision_function"
+            )
+            areas.append(roc_auc_score(truth, score))
+    assert 0.45 < np.mean(areas) < 0.55
+    assert 0.35 < np.min(areas) < np.max(areas) < 0.65
+
+
+def test_folds_share_a_trait_more_evenly_than_chance() -> None:
+    traits, series, groups = patients_and_series()
+    drawn = allocate(np.random.default_rng(1), traits, groups, series)
+    means = [[traits[(drawn.fold == k) & (drawn.cohort == value), 0].mean() for k in range(N_FOLDS)] for value in (True, False)]
+    assert np.std(means, axis=1).max() < 0.1  # by chance 1 / sqrt(20) = 0.22
 
 
 @pytest.mark.parametrize("patients", [1, 2, 7, 23])
 def test_small_sets_are_allocated_too(patients: int) -> None:
     traits = np.random.default_rng(2).normal(size=(patients, 3))
-    drawn = allocate(np.random.default_rng(3), traits, 3, np.zeros(patients, dtype=np.int64), np.ones(patients, dtype=np.int64))
+    series = SeriesTraits(traits, np.arange(patients), watched=3)
+    drawn = allocate(np.random.default_rng(3), traits, np.zeros(patients, dtype=np.int64), series)
     assert abs(2 * int(drawn.cohort.sum()) - patients) <= 1
     assert np.ptp(np.bincount(drawn.fold, minlength=N_FOLDS)) <= 2

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from fuse_examples.imaging.oai_example.objectives import collapse
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
 from fuse_examples.imaging.oai_example.tasks.dino import DINOTask
 from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe
@@ -219,11 +220,14 @@ def test_training_with_validation_is_training_without() -> None:
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_step_with_gradients_that_are_not_finite_moves_nothing(accumulate: int) -> None:
+def test_a_step_with_gradients_that_are_not_finite_moves_nothing(accumulate: int, caplog: pytest.LogCaptureFixture) -> None:
     """Rows 2 and 3 are the second batch of each epoch."""
     task = make_task()
     _, recorder = fit(task, loader(poisoned=(3,)), accumulate_grad_batches=accumulate)
     skipped = [1, 5] if accumulate == 1 else [0, 1, 4, 5]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    steps = [1, 5] if accumulate == 1 else [0, 2]
+    assert warnings == [f"step {step} is skipped: its gradients are not finite" for step in steps]
     for batch, (before, after) in enumerate(zip(recorder.states, recorder.states[1:], strict=False)):
         weights = [name for name in before if "running" not in name and "num_batches" not in name]
         assert all(torch.equal(before[name], after[name]) for name in weights if "head.last" not in name) == (
@@ -524,6 +528,32 @@ def test_logged_names_and_their_values() -> None:
     assert 0 < last["dino/student_entropy"] <= math.log(N_PROTOTYPES)
     assert 1 <= trainer.callback_metrics["dino/effective_rank"] <= 8
     assert 1 / N_PROTOTYPES <= trainer.callback_metrics["dino/prototypes_used"] <= 1
+
+
+def test_effective_rank_is_of_the_epochs_latest_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of 2 with 2 global views are 4 rows: the last two batches hold the 7 rows asked for, however many epochs there were."""
+    monkeypatch.setattr("fuse_examples.imaging.oai_example.tasks.dino_watch.FEATURE_ROWS", 7)
+    seen: list[Tensor] = []
+    monkeypatch.setattr(collapse, "effective_rank", lambda features: seen.append(features) or torch.tensor(0.0))
+    task = make_task(replace(RECIPE, learning_rate=0.0, learning_rate_end=0.0))
+    fit(task, max_epochs=2)
+    last = torch.cat([task(torch.cat(batch["views"][:2])) for batch in list(loader())[-2:]])
+    torch.testing.assert_close(seen[1], last, rtol=0.05, atol=0.01)
+    monkeypatch.setattr("fuse_examples.imaging.oai_example.tasks.dino_watch.FEATURE_ROWS", 1000)
+    fit(make_task(), max_epochs=2)
+    assert [len(features) for features in seen[2:]] == [16, 16], "each epoch begins anew"
+
+
+def test_prototypes_used_are_those_of_the_epoch() -> None:
+    class Turn(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            with torch.no_grad():
+                pl_module.teacher_head.last_layer.weight[trainer.current_epoch].fill_(1e6)
+                pl_module.teacher_head.hidden.weight.fill_(1.0)
+                pl_module.teacher_head.hidden.bias.fill_(1.0)
+
+    trainer, _ = fit(make_task(replace(RECIPE, momentum_start=1.0, momentum_end=1.0)), callbacks=[Turn()])
+    assert trainer.callback_metrics["dino/prototypes_used"] == 1 / N_PROTOTYPES
 
 
 def test_a_collapsed_teacher_shows() -> None:

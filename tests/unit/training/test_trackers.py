@@ -69,6 +69,13 @@ def test_the_epoch_lines_name_epoch_time_metrics_and_waiting(tmp_path: Path, cap
         assert part in lines[1]
 
 
+def test_an_epoch_without_validation_shows_no_old_figure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="fuse_examples")
+    tiny_run(tmp_path, TinyTask([0.25, 0.5]), n_epochs=3, callbacks=[EpochLines()], validate_every_n_epochs=2)
+    lines = [record.getMessage() for record in caplog.records if record.name.endswith("progress")]
+    assert ["val/score" in line for line in lines] == [False, True, False]
+
+
 def test_a_bar_is_for_terminals(tmp_path: Path) -> None:
     class Terminal:
         def __init__(self, tty: bool) -> None:

@@ -43,7 +43,9 @@ def tiny_run(
     folder: Path, task: TinyTask, *, n_epochs: int, resume_from: Path | None = None, callbacks: Sequence[Any] = (), **options: Any
 ) -> CheckpointWriter:
     loggers = options.pop("loggers", ())
-    trainer_options = {name: options.pop(name) for name in ("accumulate_grad_batches", "log_every_n_steps") if name in options}
+    trainer_options = {
+        name: options.pop(name) for name in ("accumulate_grad_batches", "log_every_n_steps", "validate_every_n_epochs") if name in options
+    }
     writer = CheckpointWriter(folder, {"classes": ["a"]}, **({"monitor": "val/score"} | options))
     trainer = build_trainer(
         folder=folder,

@@ -43,7 +43,9 @@ class ProjectionHeadSettings(Settings):
     n_prototypes: Positive = inner(
         2048, "Outputs of the last layer. Some 1024 to 4096 suit up to 100 000 volumes; 65 536 is for millions of images."
     )
-    use_batch_norm: Flag = inner(False, "Whether the hidden layers have batch normalisation.")
+    use_batch_norm: Flag = inner(
+        True, "Whether the hidden layers have batch normalisation; without it a few hundred similar scans soon gave uniform outputs."
+    )
     norm_last_layer: Flag = inner(True, "Whether the rows of the last layer keep length one; false learns faster and collapses sooner.")
 
 
@@ -74,7 +76,7 @@ class DINOConfig(StageConfig):
     head: ProjectionHeadSettings = task(ProjectionHeadSettings, "The projection head; it is not part of the exported backbone.")
     student_temperature: PositiveNumber = task(0.1, "Temperature of the student's softmax.")
     teacher_temperature_start: PositiveNumber = task(0.04, "Temperature of the teacher's softmax at the start.")
-    teacher_temperature: PositiveNumber = task(0.07, "Temperature of the teacher's softmax after its warm-up; above 0.07 is unstable.")
+    teacher_temperature: PositiveNumber = task(0.04, "Temperature of the teacher's softmax after its warm-up; above 0.07 is unstable.")
     teacher_temperature_warmup_epochs: Count = task(30, "Epochs over which the teacher's temperature rises in a straight line.")
     center_momentum: Share = task(0.9, "Share of the old centre that is kept at each step.")
     momentum_start: Share = task(0.996, "Share of the teacher that is kept at each step, at the start.")

@@ -30,14 +30,14 @@ class ImageFile:
     Attributes:
         values: by DICOM keyword, those of `dicom_quick.FIELDS` that are there and not empty.
         syntax: transfer syntax, the encoding of the file.
-        pixels: bytes of uncompressed pixel data; None if they were not asked for, or only `dataset` can decode them.
+        pixel_start: where the pixels of a plain file begin; None where pydicom parsed it.
         dataset: pydicom's, where it parsed the file.
     """
 
     path: Path
     values: dict[str, Any]
     syntax: UID
-    pixels: memoryview | None
+    pixel_start: int | None
     dataset: Dataset | None
 
 
@@ -65,7 +65,10 @@ def regular_files(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def parse_folder(folder: Path, *, pixels: bool) -> FolderContent:
-    """Parse every DICOM image of `folder` (not of its subfolders); damaged ones are all named in one `DataError`."""
+    """Parse every DICOM image of `folder` (not of its subfolders); damaged ones are all named in one `DataError`.
+
+    With `pixels`, files that only pydicom can parse are parsed with their pixels; those of plain files are read when they are stacked.
+    """
     files, folders = regular_files(folder)
     return parse_files(files, folders, pixels=pixels)
 
@@ -92,9 +95,9 @@ def parse_files(files: Iterable[Path], folders: list[Path], *, pixels: bool) -> 
 def parse_file(path: Path, *, pixels: bool) -> tuple[ImageFile | None, str]:
     """Return the image, or None and the reason why the file holds none; raise `DataError` for a damaged file."""
     try:
-        quick = quick_parse(path, pixels=pixels)
+        quick = quick_parse(path)
         if quick is not None:
-            image = ImageFile(path, quick.values, quick.syntax, quick.pixels, None)
+            image = ImageFile(path, quick.values, quick.syntax, quick.pixel_start, None)
             _check_length(image, quick.n_pixel_bytes)
             return image, ""
         return _pydicom_parse(path, pixels)
@@ -138,8 +141,7 @@ def _pydicom_parse(path: Path, pixels: bool) -> tuple[ImageFile | None, str]:
         return None, "DICOM without an image" if marked else "not DICOM"
     if pixels and not any(tag in dataset for tag in PIXEL_TAGS):
         raise DataError(f"{path}: the DICOM file has a header but no voxels; it may be truncated. Copy it again.")
-    plain = syntax in PLAIN_SYNTAXES and "PixelData" in dataset
-    image = ImageFile(path, values, syntax, memoryview(dataset.PixelData) if plain else None, dataset)
+    image = ImageFile(path, values, syntax, None, dataset)
     _check_length(image, n_pixel_bytes)
     return image, ""
 

@@ -1,15 +1,16 @@
 """Pixels of DICOM frames: decoding, unused bits, rescaling slice by slice, and the stacked array."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
-from fuse_examples.imaging.oai_example.data.dicom_files import ImageFile, parse_file
+from fuse_examples.imaging.oai_example.data.dicom_files import PIXEL_TAGS, parse_file
 from fuse_examples.imaging.oai_example.data.dicom_frames import Frame
-from fuse_examples.imaging.oai_example.data.dicom_quick import WHOLE_BYTES
 from fuse_examples.imaging.oai_example.data.voxels import Voxels, narrowed, rescaled
 from fuse_examples.imaging.oai_example.errors import DataError
 
@@ -26,11 +27,16 @@ DECODERS = {
 
 def stacked(frames: Sequence[Frame]) -> Voxels:
     """Return the values of `frames` as (columns, rows, slices), a transposed view; rescaled, integers where that is exact."""
-    images = [_raw_values(frame) for frame in frames]
-    block = np.empty((len(frames), *images[0].shape), np.result_type(*{image.dtype for image in images}).newbyteorder("="))
-    for place, image, frame in zip(block, images, frames, strict=True):
-        place[...] = image
-        _interpret(place, frame)
+    decoded = {index: stored_values(frame) for index, frame in enumerate(frames) if frame.file.pixel_start is None}
+    types = {image.dtype for image in decoded.values()} | {_plain_type(frame) for frame in frames if frame.file.pixel_start is not None}
+    block = np.empty((len(frames), *frames[0].matrix), np.result_type(*types))
+    for index, frame in enumerate(frames):
+        if index in decoded:
+            block[index] = decoded[index]
+        elif block.dtype == _plain_type(frame):
+            _read_plain(frame, block[index])
+        else:
+            block[index] = stored_values(frame)
     scalings = {(frame.slope, frame.intercept) for frame in frames}
     if len(scalings) == 1:
         return rescaled(block, *scalings.pop()).T
@@ -49,70 +55,72 @@ def same_image(one: Frame, other: Frame) -> bool:
 
 
 def stored_values(frame: Frame) -> Voxels:
-    """Return the stored values of a frame, (rows, columns), before rescaling; read from the file if it was parsed without pixels."""
-    raw = _raw_values(frame)
-    values = np.array(raw, dtype=raw.dtype.newbyteorder("="))
-    _interpret(values, frame)
+    """Return the stored values of a frame, (rows, columns), before rescaling."""
+    if frame.file.pixel_start is None:
+        return _decoded_values(frame)
+    values = np.empty(frame.matrix, _plain_type(frame))
+    _read_plain(frame, values)
     return values
 
 
-def _raw_values(frame: Frame) -> Voxels:
+def _plain_type(frame: Frame) -> np.dtype[Any]:
+    signed = frame.file.values.get("PixelRepresentation", 0) == 1
+    return np.dtype(f"{'i' if signed else 'u'}{frame.file.values['BitsAllocated'] // 8}")
+
+
+def _read_plain(frame: Frame, values: Voxels) -> None:
+    """Read a plain file's pixels straight into `values`, which is contiguous and of `_plain_type`."""
     file = frame.file
-    if file.pixels is None and (file.dataset is None or not _has_pixels(file)):
-        again, reason = parse_file(file.path, pixels=True)
-        if again is None:
-            raise DataError(f"{file.path}: changed while it was read: {reason}")
-        file = again
-    image = _plain_values(file, frame.number)
-    return _decoded_values(file, frame.number) if image is None else image
+    assert file.pixel_start is not None
+    try:
+        with open(file.path, "rb", buffering=0) as stream:
+            stream.seek(file.pixel_start)
+            target, done = values.reshape(-1).view(np.uint8).data, 0
+            while done < len(target):
+                count = stream.readinto(target[done:])
+                if not count:
+                    raise DataError(f"{file.path}: changed while it was read: its pixels end after {done} of {len(target)} bytes.")
+                done += count
+    except OSError as error:
+        raise DataError(f"{file.path}: cannot be read ({error.strerror or error}).") from error
+    if sys.byteorder == "big":
+        values.byteswap(inplace=True)
+    _keep_used_bits(values, file.values)
 
 
-def _has_pixels(file: ImageFile) -> bool:
-    return file.dataset is not None and any(name in file.dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"))
-
-
-def _plain_values(file: ImageFile, number: int) -> Voxels | None:
-    """View uncompressed 8-, 16- and 32-bit values in the file's bytes; None for everything else."""
-    allocated = file.values.get("BitsAllocated", 0)
-    if file.pixels is None or allocated not in WHOLE_BYTES:
-        return None
-    order = "<" if file.syntax.is_little_endian else ">"
-    if order == ">" and allocated != 16:
-        return None  # such bytes are swapped within words of 16 bits; pydicom sees to it
-    dtype = np.dtype(f"{order}{'i' if _is_signed(file) else 'u'}{allocated // 8}")
-    rows, columns = file.values["Rows"], file.values["Columns"]
-    count = rows * columns
-    return np.frombuffer(file.pixels, dtype, count, number * count * dtype.itemsize).reshape(rows, columns)
-
-
-def _is_signed(file: ImageFile) -> bool:
-    return bool(file.values.get("PixelRepresentation", 0) == 1)
-
-
-def _interpret(values: Voxels, frame: Frame) -> None:
-    """Drop bits outside BitsStored (older files keep overlays there) and extend the sign, in place.
+def _keep_used_bits(values: Voxels, header: Mapping[str, Any]) -> None:
+    """Drop bits outside BitsStored (older files keep overlays there) and extend the sign, in place, as pydicom's decoders do.
 
     MONOCHROME1 changes nothing: it says how to display values (DICOM PS3.3 C.7.6.3.1.2), and converters to NIfTI leave them alone too.
     """
-    file = frame.file
-    if values.dtype.kind == "f":
-        return
     allocated = values.dtype.itemsize * 8
-    stored = file.values.get("BitsStored", 0) or allocated
-    above = allocated - 1 - file.values.get("HighBit", stored - 1)
-    if stored < allocated and above >= 0:
-        if above:
-            np.left_shift(values, above, out=values)
-        np.right_shift(values, allocated - stored, out=values)
+    stored = header.get("BitsStored", 0) or allocated
+    above = allocated - 1 - header.get("HighBit", stored - 1)
+    if stored >= allocated or above < 0:
+        return
+    if values.dtype.kind == "u" and above == allocated - stored:
+        np.bitwise_and(values, (1 << stored) - 1, out=values)
+        return
+    np.left_shift(values, above, out=values)
+    np.right_shift(values, allocated - stored, out=values)
 
 
-def _decoded_values(file: ImageFile, number: int) -> Voxels:
+def _decoded_values(frame: Frame) -> Voxels:
+    file = frame.file
+    if file.dataset is None or not any(name in file.dataset for name in PIXEL_TAGS):
+        again, reason = parse_file(file.path, pixels=True)
+        if again is None or again.dataset is None:
+            raise DataError(f"{file.path}: changed while it was read: {reason}")
+        file = again
     _check_decoder(file.syntax, file.path)
     try:
-        array: Voxels = file.dataset.pixel_array  # type: ignore[union-attr]  # only pydicom parses such files
+        array: Voxels = file.dataset.pixel_array  # type: ignore[union-attr]  # present, see above
     except Exception as error:  # decoders raise many kinds
         raise DataError(f"{file.path}: the voxels cannot be decoded ({file.syntax.name}): {error}") from error
-    return array[number] if file.values.get("NumberOfFrames", 1) > 1 else array
+    array = array[frame.number] if file.values.get("NumberOfFrames", 1) > 1 else array
+    if array.shape != frame.matrix:
+        raise DataError(f"{file.path}: the voxels have the shape {array.shape}, the header says {frame.matrix}.")
+    return array
 
 
 def _check_decoder(syntax: UID, path: Path) -> None:

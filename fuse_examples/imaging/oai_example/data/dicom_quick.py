@@ -16,7 +16,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-HEADER_BYTES = 1 << 15  # read first when the pixels are not wanted; nearly every header is shorter
+HEADER_BYTES = 1 << 14  # read first; most headers are shorter
 WHOLE_BYTES = (8, 16, 32)
 UNDEFINED = 0xFFFFFFFF
 PIXEL_DATA, TRANSFER_SYNTAX = 0x7FE00010, 0x00020010
@@ -110,31 +110,31 @@ NOT_PLAIN = {0x00280008, 0x52009229, 0x52009230, 0x7FE00008, 0x7FE00009}
 
 @dataclass(frozen=True)
 class QuickImage:
-    """What `quick_parse` found; `pixels` views the file's bytes, of which `n_pixel_bytes` are there."""
+    """What `quick_parse` found; the pixels begin `pixel_start` bytes into the file, and `n_pixel_bytes` of them are there."""
 
     values: dict[str, Any]
     syntax: UID
-    pixels: memoryview | None
+    pixel_start: int
     n_pixel_bytes: int
 
 
-def quick_parse(path: Path, *, pixels: bool) -> QuickImage | None:
-    """Parse a plain file; None for every other kind, damaged ones included, which pydicom is then asked about."""
+def quick_parse(path: Path) -> QuickImage | None:
+    """Parse a plain file's header; None for every other kind, damaged ones included, which pydicom is then asked about."""
     with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        data = file.read() if pixels else file.read(HEADER_BYTES)
+        data = file.read(HEADER_BYTES)
         if data[128:132] != b"DICM":
             return None
         try:
             try:
-                return _parse(data, pixels, size)
+                return _parse(data, size)
             except (IndexError, StructError):
-                return None if pixels else _parse(data + file.read(), pixels, size)
+                return _parse(data + file.read(), size)
         except (_Unfamiliar, IndexError, StructError, ValueError, RecursionError):
             return None
 
 
-def _parse(data: bytes, pixels: bool, size: int) -> QuickImage | None:
+def _parse(data: bytes, size: int) -> QuickImage | None:
     position, syntax = _meta(data)
     implicit = syntax == ImplicitVRLittleEndian
     if not implicit and syntax != ExplicitVRLittleEndian:
@@ -159,8 +159,7 @@ def _parse(data: bytes, pixels: bool, size: int) -> QuickImage | None:
                 values[name] = value
     if length == UNDEFINED or "Rows" not in values or "Columns" not in values or values.get("BitsAllocated") not in WHOLE_BYTES:
         return None
-    view = memoryview(data)[start : start + length] if pixels else None
-    return QuickImage(values, syntax, view, min(length, size - start))
+    return QuickImage(values, syntax, start, min(length, size - start))
 
 
 def _meta(data: bytes) -> tuple[int, UID]:

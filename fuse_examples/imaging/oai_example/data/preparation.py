@@ -8,10 +8,9 @@ from tqdm import tqdm
 
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.header_check import CaseHeaders
+from fuse_examples.imaging.oai_example.data.problem_lists import shortened
 from fuse_examples.imaging.oai_example.data.store import StoredImage, StoredMask, VolumeStore
 from fuse_examples.imaging.oai_example.errors import DataError
-
-_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ def prepare_cases(
     Raises:
         DataError: with one line for each case that cannot be read, has a constant or non-finite image, or a label of `num_classes` or more.
     """
+    store.remove_abandoned()
     prepared, problems = [], []
     for case in tqdm(cases, desc="Reading scans", unit="case", disable=None, leave=False):
         volumes = CaseVolumes(case, store, headers[case.name], mask_takes_image_affine)
@@ -57,11 +57,10 @@ def prepare_cases(
             if case.mask is not None:
                 _check_labels(volumes, num_classes)
         except DataError as error:
-            problems += [f"{csv_path}:{case.row}: {case.patient}: {problem}" for problem in error.problems]
+            problems += [f"{csv_path}:{case.row}: patient {case.patient}: {problem}" for problem in error.problems]
         prepared.append(volumes)
     if problems:
-        more = [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        raise DataError(problems[:_SHOWN] + more)
+        raise DataError(shortened(problems))
     return tuple(prepared)
 
 

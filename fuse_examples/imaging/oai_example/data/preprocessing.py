@@ -51,7 +51,9 @@ class Preprocessing:
         if self.resize_to is not None:
             shape = self.resize_to
         else:
-            depth, height, width = (max(1, round(length)) for length in (extent / np.array(self.spacing)).tolist())
+            # NIfTI keeps spacings in single precision and DICOM as decimals: a half goes up, in spite of the last digits.
+            whole = np.floor(extent / np.array(self.spacing) + 0.5 + 1e-4).astype(int)
+            depth, height, width = np.maximum(whole, 1).tolist()
             shape = (depth, height, width)
         return view_map(np.array(grid.shape) / 2, extent, shape, grid.spacing), shape
 

@@ -5,11 +5,13 @@ setting makes a new entry. It is written beside and renamed: an entry is whole o
 no harm.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-import tempfile
+import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +22,13 @@ from numpy.typing import NDArray
 
 from fuse_examples.imaging.oai_example.data.intensity import IntensityStatistics, measure, statistics_from
 from fuse_examples.imaging.oai_example.data.scans import read_mask, read_volume
+from fuse_examples.imaging.oai_example.errors import ConfigError, DataError
 from fuse_examples.imaging.oai_example.geometry.volume import Grid, Volume
 
 _VERSION = 1
 _FOREGROUND_SAMPLES = 1000
+_BUILDING = ".building-"
+_ABANDONED_AFTER = 24 * 3600  # seconds; no single volume takes that long to build
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class VolumeStore:
         """Open the image at `path`, building its entry first if it is new. `stamp` changes when the files change."""
         entry = self._entry("image", path, stamp, {"percentiles": self.percentiles})
         if not entry.is_dir():
-            volume = read_volume(path).oriented(self.orientation)
+            volume = _in_memory_order(read_volume(path).oriented(self.orientation))
             statistics = measure(volume.array, self.percentiles).as_dict()
             self._write(entry, volume, {"statistics": statistics})
         facts = _read_facts(entry)
@@ -81,7 +86,8 @@ class VolumeStore:
         """
         entry = self._entry("mask", path, stamp, {"affine": None if affine_of is None else affine_of.affine.tolist()})
         if not entry.is_dir():
-            volume = read_mask(path, affine_of=affine_of).oriented(self.orientation)
+            volume = _in_memory_order(read_mask(path, affine_of=affine_of).oriented(self.orientation))
+            _refuse_negative(volume.array, path)
             counts, samples = _survey_labels(volume.array)
             self._write(entry, volume, {"label_counts": counts}, samples)
         facts = _read_facts(entry)
@@ -89,26 +95,42 @@ class VolumeStore:
         samples = {label: np.load(entry / f"label_{label}.npy") for label in counts if label > 0}
         return StoredMask(*_open(entry, facts), counts, samples)
 
+    def remove_abandoned(self) -> None:
+        """Remove what processes that were killed while building an entry have left beside the entries."""
+        for left in self.folder.glob(f"{_BUILDING}*"):
+            with contextlib.suppress(FileNotFoundError):  # its owner has finished in this moment
+                if time.time() - left.stat().st_mtime > _ABANDONED_AFTER:
+                    shutil.rmtree(left, ignore_errors=True)
+
     def _entry(self, kind: str, path: Path, stamp: str, settings: dict[str, Any]) -> Path:
         identity = {"version": _VERSION, "kind": kind, "path": str(path.resolve()), "stamp": stamp, "orientation": self.orientation}
         text = json.dumps(identity | settings, sort_keys=True)
         return self.folder / hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _write(self, entry: Path, volume: Volume, facts: dict[str, Any], samples: dict[int, NDArray[np.int32]] | None = None) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=".building-", dir=self.folder))
+        # Not a temporary directory: those are for their owner's eyes alone, and a store may be shared.
+        beside = self.folder / f"{_BUILDING}{uuid.uuid4().hex}"
         try:
-            np.save(beside / "voxels.npy", np.ascontiguousarray(volume.array))
+            beside.mkdir(parents=True)
+            np.save(beside / "voxels.npy", volume.array)
             for label, indices in (samples or {}).items():
                 np.save(beside / f"label_{label}.npy", indices)
             place = {"affine": volume.affine.tolist(), "source_shape": volume.source.shape, "source_affine": volume.source.affine.tolist()}
             (beside / "facts.json").write_text(json.dumps(place | facts))
             os.rename(beside, entry)
-        except OSError:
+        except OSError as error:
             if not entry.is_dir():  # otherwise another process was faster, and its entry is as good
-                raise
+                raise ConfigError(
+                    f"store.path: {self.folder} cannot be written ({error.strerror or error}). Free space there, or set store.path to a "
+                    "folder with room for the preprocessed volumes."
+                ) from error
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+
+
+def _in_memory_order(volume: Volume) -> Volume:
+    """The same volume, contiguous: sums depend on the order of memory, and two forms of one scan shall have the same statistics."""
+    return Volume(np.ascontiguousarray(volume.array), volume.affine, volume.source)
 
 
 def _read_facts(entry: Path) -> dict[str, Any]:
@@ -122,6 +144,13 @@ def _open(entry: Path, facts: dict[str, Any]) -> tuple[NDArray[Any], Grid, Grid]
     first, second, third = facts["source_shape"]
     grid = Grid((depth, height, width), np.array(facts["affine"]))
     return array, grid, Grid((first, second, third), np.array(facts["source_affine"]))
+
+
+def _refuse_negative(array: NDArray[Any], path: Path) -> None:
+    lowest = int(array.min())
+    if lowest < 0:
+        count = int(np.count_nonzero(array == lowest))
+        raise DataError(f"the mask {path} holds label {lowest} ({count} voxels); labels are 0 and up. Correct the mask.")
 
 
 def _survey_labels(array: NDArray[Any]) -> tuple[dict[int, int], dict[int, NDArray[np.int32]]]:

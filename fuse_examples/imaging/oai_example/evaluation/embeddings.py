@@ -15,7 +15,8 @@ from fuse_examples.imaging.oai_example.objectives.collapse import dimension_std,
 
 RULES = {
     "effective_rank": "exponential of the entropy of the normalised singular values of the features (RankMe, Garrido et al. 2023)",
-    "mean_std": "mean over feature dimensions of the standard deviation over cases; 0 for constant features",
+    "mean_std": "features brought to length 1 first; mean over dimensions of the standard deviation over cases (Chen & He 2021): 0 is "
+    "collapse, 1 / sqrt(n_features) directions that are spread evenly",
 }
 
 

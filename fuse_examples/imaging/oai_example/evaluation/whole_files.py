@@ -1,23 +1,19 @@
-"""Files that are whole or absent: written beside their place and renamed."""
+"""Tables, JSON and pages that are whole or absent."""
 
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fuse_examples.imaging.oai_example.training.safe_files import written_beside
+
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file so that a reader sees all of it or none; makes the folder. Text is written as UTF-8."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with written_beside(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, value: Any) -> None:

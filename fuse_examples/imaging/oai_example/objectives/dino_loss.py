@@ -53,10 +53,8 @@ class DINOLoss(nn.Module):
         """
         student, teacher = _stack(student_logits), _stack(teacher_logits)
         self._check_shapes(student, teacher)
-        with torch.autocast(student.device.type, enabled=False):
-            log_probabilities = self.student_log_probabilities(student)
-            probabilities = self.teacher_probabilities(teacher, teacher_temperature)
-            return cross_view_cross_entropy(probabilities, log_probabilities)
+        log_probabilities = self.student_log_probabilities(student)
+        return cross_view_cross_entropy(self.teacher_probabilities(teacher, teacher_temperature), log_probabilities)
 
     def teacher_probabilities(self, teacher_logits: Tensor, teacher_temperature: float) -> Tensor:
         """Centred and sharpened distribution of the teacher over the prototypes, (V, B, K), without gradient."""
@@ -99,7 +97,7 @@ def cross_view_cross_entropy(teacher_probabilities: Tensor, student_log_probabil
 
     A cross-entropy is linear in the teacher's distribution, so all teachers of one student view are added up first. That reads each
     tensor once, where a loop over the pairs reads V_t times V_s of them, and keeps the products elementwise: a matrix product
-    would be as short but is rounded to ten bits where TF32 is on.
+    would be as short, but is rounded under autocast and where TF32 is on.
 
     Args:
         teacher_probabilities: (V_t, B, K).

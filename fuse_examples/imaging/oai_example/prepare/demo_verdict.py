@@ -48,7 +48,9 @@ def verdict(folder: Path) -> list[Line]:
         _read(results / stage / "test" / "metrics.json") for stage in ("segmentation", "classification", "dino")
     )
     reports = [results / stage / "test" / "report.html" for stage in ("segmentation", "classification")]
-    lines = [Line("DINO: effective rank of test features", dino["effective_rank"], 8)]
+    ended = _read(results / "dino" / "val_metrics.json")["metrics"]
+    embedded = f"{dino['effective_rank']:.1f} over whole test scans"
+    lines = [Line("DINO: effective rank at the end of training", _number(ended["dino/effective_rank"]), 8, detail=embedded)]
     for name, entry in segmentation["dice"].items():
         lines.append(Line(f"segmentation: Dice, {name}", _number(entry["value"]), 0.7 if name == "mean" else 0.5, detail=_interval(entry)))
     lines.append(Line("segmentation: test patients", segmentation["n_patients"], 20))

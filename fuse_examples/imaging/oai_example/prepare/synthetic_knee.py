@@ -17,10 +17,15 @@ A patient is in the same fold (0-4) in every file.
 import argparse
 import csv
 import json
+import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +50,9 @@ from fuse_examples.imaging.oai_example.prepare.knee_phantom.shape import (
 CONVERTER_ORDERS = ("PIR", "PSR", "LAS", "RAS")
 """Axis orders of the NIfTI files: as stacked by a DICOM toolkit, two converters' habits, and already RAS."""
 _MARKER = "data_set.json"
+_COLUMNS = {"segmentation": ("PatientID", "img_path", "seg_path", "fold")}
 _VISIT_FOLDERS = {"V00": "00m/0.E.1", "V01": "12m/1.E.1"}
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,9 @@ def knee_arrays(seed: int, *, cohort: str = PROGRESSION, side: Side = "RIGHT", s
     return KneeArrays(scan.values().astype(np.float32), scan.mask, scan.affine, facts)
 
 
-def write_data_set(folder: Path, *, patients: int = 200, labelled: int = 100, seed: int = 0, overwrite: bool = False) -> dict[str, int]:
+def write_data_set(
+    folder: Path, *, patients: int = 200, labelled: int = 100, seed: int = 0, overwrite: bool = False, workers: int = 1
+) -> dict[str, int]:
     """Write the data set described at the top of this file and return the number of rows of each CSV file.
 
     Everything is written into a folder beside `folder` that takes its name only when it is complete.
@@ -85,18 +94,19 @@ def write_data_set(folder: Path, *, patients: int = 200, labelled: int = 100, se
         labelled: how many of them have one series segmented; at 100, 20 in each fold.
         seed: the same seed gives the same files.
         overwrite: replace `folder` where it holds a data set of this command.
+        workers: processes that draw and write; the files do not depend on it.
 
     Raises:
         ConfigError: numbers that make no sense.
         DataError: `folder` exists and may not be replaced.
     """
-    _check_numbers(patients, labelled, seed)
+    _check_numbers(patients, labelled, seed, workers)
     _check_target(folder, overwrite)
     unfinished = folder.parent / f".{folder.name}.incomplete"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        counts = _write_everything(unfinished, plan_patients(seed, patients, labelled))
+        counts = _write_everything(unfinished, plan_patients(seed, patients, labelled), workers)
         options = {"patients": patients, "labelled": labelled, "seed": seed, "labels": LABELS, "rows": counts}
         (unfinished / _MARKER).write_text(json.dumps(options, indent=2) + "\n")
         if folder.exists():
@@ -107,7 +117,7 @@ def write_data_set(folder: Path, *, patients: int = 200, labelled: int = 100, se
     return counts
 
 
-def _check_numbers(patients: int, labelled: int, seed: int) -> None:
+def _check_numbers(patients: int, labelled: int, seed: int, workers: int) -> None:
     problems = []
     if not 1 <= patients <= 100_000:
         problems.append(f"--patients is {patients}; give a number between 1 and 100000.")
@@ -115,6 +125,8 @@ def _check_numbers(patients: int, labelled: int, seed: int) -> None:
         problems.append(f"--labelled is {labelled}; give a number between 0 and the number of patients, {patients}.")
     if seed < 0:
         problems.append(f"--seed is {seed}; give a number that is not negative.")
+    if workers < 1:
+        problems.append(f"--workers is {workers}; give 1 or more.")
     if problems:
         raise ConfigError(problems)
 
@@ -128,25 +140,45 @@ def _check_target(folder: Path, overwrite: bool) -> None:
         raise DataError(f"{folder} holds no {_MARKER}, so it was not written by this command and --overwrite leaves it alone.")
 
 
-def _write_everything(folder: Path, planned: Iterable[PlannedPatient]) -> dict[str, int]:
-    scans: list[dict[str, Any]] = []
-    segmentations: list[dict[str, Any]] = []
-    knees: list[dict[str, Any]] = []
-    for patient in planned:
-        for k, series in enumerate(patient.series):
-            scan = series.scan()
-            path = _write_series(folder, series, scan)
-            row = {"PatientID": patient.patient, "path": path, "fold": series.fold, "V00COHORT": series.cohort}
-            row |= {"side": series.names.side, "visit": series.names.visit}
-            scans.append(row)
-            knees.append(row | _facts(series, scan))
-            if k == 0 and patient.labelled:
-                image, mask = _write_pair(folder, series, scan, path, len(segmentations), nifti=patient.nifti)
-                segmentations.append({"PatientID": patient.patient, "img_path": image, "seg_path": mask, "fold": series.fold})
-    tables = {"self_supervised": scans, "classification": scans, "segmentation": segmentations, "knees": knees}
-    for name, rows in tables.items():
-        _write_csv(folder / f"{name}.csv", rows)
-    return {name: len(rows) for name, rows in tables.items()}
+def _write_everything(folder: Path, planned: Sequence[PlannedPatient], workers: int) -> dict[str, int]:
+    tables: dict[str, list[Row]] = {"scans": [], "segmentation": [], "knees": []}
+    with _mapper(workers) as mapped:
+        for written in mapped(partial(_write_patient, folder), planned):
+            for name, rows in written.items():
+                tables[name] += rows
+    scans = tables.pop("scans")
+    files = {"self_supervised": scans, "classification": scans, **tables}
+    for name, rows in files.items():
+        _write_csv(folder / f"{name}.csv", rows, _COLUMNS.get(name))
+    return {name: len(rows) for name, rows in files.items()}
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """`map`, or the same over several processes, which start afresh so that they inherit no thread's lock."""
+    if workers == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield partial(pool.map, chunksize=4)
+
+
+def _write_patient(folder: Path, patient: PlannedPatient) -> dict[str, list[Row]]:
+    """Write all of a patient's files; return the rows for the tables."""
+    scans: list[Row] = []
+    segmentations: list[Row] = []
+    knees: list[Row] = []
+    for k, series in enumerate(patient.series):
+        scan = series.scan()
+        path = _write_series(folder, series, scan)
+        row: Row = {"PatientID": patient.patient, "path": path, "fold": series.fold, "V00COHORT": series.cohort}
+        row |= {"side": series.names.side, "visit": series.names.visit}
+        scans.append(row)
+        knees.append(row | _facts(series, scan))
+        if k == 0 and patient.labelled:
+            image, mask = _write_pair(folder, series, scan, path, patient)
+            segmentations.append({"PatientID": patient.patient, "img_path": image, "seg_path": mask, "fold": series.fold})
+    return {"scans": scans, "segmentation": segmentations, "knees": knees}
 
 
 def _write_series(folder: Path, series: PlannedSeries, scan: Scan) -> str:
@@ -156,15 +188,15 @@ def _write_series(folder: Path, series: PlannedSeries, scan: Scan) -> str:
     return path
 
 
-def _write_pair(folder: Path, series: PlannedSeries, scan: Scan, dicom: str, number: int, *, nifti: bool) -> tuple[str, str]:
-    """Write the mask, and the image too where `nifti`, in an axis order that goes round; return both paths."""
+def _write_pair(folder: Path, series: PlannedSeries, scan: Scan, dicom: str, patient: PlannedPatient) -> tuple[str, str]:
+    """Write the mask, and for some patients the image too, in an axis order that goes round; return both paths."""
     stem = f"segmentation/{series.names.patient}_{series.names.visit}_{series.names.side}"
-    order = CONVERTER_ORDERS[number // 2 % len(CONVERTER_ORDERS)]
+    order = CONVERTER_ORDERS[patient.number // 2 % len(CONVERTER_ORDERS)]
     (folder / "segmentation").mkdir(exist_ok=True)
     _write_nifti(folder / f"{stem}_mask.nii.gz", scan.mask, scan.affine, order)
-    if nifti:
+    if patient.nifti:
         _write_nifti(folder / f"{stem}_image.nii.gz", scan.values(), scan.affine, order)
-    return (f"{stem}_image.nii.gz" if nifti else dicom), f"{stem}_mask.nii.gz"
+    return (f"{stem}_image.nii.gz" if patient.nifti else dicom), f"{stem}_mask.nii.gz"
 
 
 def _write_nifti(path: Path, array: NDArray[Any], affine: NDArray[np.float64], order: str) -> None:
@@ -198,12 +230,11 @@ def _facts(series: PlannedSeries, scan: Scan) -> dict[str, Any]:
     }
 
 
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _write_csv(path: Path, rows: Sequence[Row], columns: Sequence[str] | None) -> None:
     with path.open("w", newline="") as file:
-        if rows:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(sorted(rows, key=lambda row: str(row["PatientID"])))
+        writer = csv.DictWriter(file, fieldnames=columns or list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda row: str(row["PatientID"])))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -217,6 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--patients", type=int, default=200, metavar="N", help="number of patients; a fifth of them in each fold")
     parser.add_argument("--labelled", type=int, default=100, metavar="N", help="patients with a segmented scan; a fifth in each fold")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="the same seed gives the same images")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; the files do not depend on it")
     parser.add_argument("--overwrite", action="store_true", help="replace a data set that this command wrote into OUTPUT_FOLDER before")
     return parser
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from torch import nn
+
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
@@ -10,6 +12,9 @@ from fuse_examples.imaging.oai_example.errors import WeightsError
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, build_backbone
 from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT, read_run_checkpoint
 from fuse_examples.imaging.oai_example.training.patient_hashes import hash_patients
+
+_ENTRIES = ("config", "backbone", "backbone_options", "preprocessing", "patients")
+_ORIGINAL = "Give the checkpoint as the run wrote it, or another one of its checkpoints folder."
 
 
 def project_entry(
@@ -49,7 +54,30 @@ def read_stage_checkpoint(path: Any, key: str, stage: str) -> dict[str, Any]:
     found = checkpoint[PROJECT].get("stage")
     if found != stage:
         raise WeightsError(f"{key}: {path} is a checkpoint of {found}, not of {stage}. Give a checkpoint that {stage}.py wrote.")
+    lost = [name for name in _ENTRIES if name not in checkpoint[PROJECT]]
+    lost += [] if isinstance(checkpoint.get("state_dict"), dict) else ["state_dict"]
+    if lost:
+        raise WeightsError(f"{key}: {path} has lost {', '.join(lost)} since a run wrote it. {_ORIGINAL}")
     return checkpoint
+
+
+def check_fits(task: nn.Module, state_dict: Mapping[str, Any], path: Any, key: str) -> None:
+    """Hold a checkpoint's tensors against the task that is to take them.
+
+    Raises:
+        WeightsError: naming the first tensor that is missing, that is not the task's, or whose shape differs.
+    """
+    ours, theirs = task.state_dict(), state_dict
+    missing = [name for name in ours if name not in theirs]
+    alien = [str(name) for name in theirs if name not in ours]
+    differing = [name for name in ours if name in theirs and ours[name].shape != getattr(theirs[name], "shape", None)]
+    found = [
+        f"{len(names)} {what}, first {names[0]}"
+        for names, what in ((missing, "are missing"), (alien, "are not the network's"), (differing, "have another shape"))
+        if names
+    ]
+    if found:
+        raise WeightsError(f"{key}: {path} does not hold the tensors of the network that it describes: {'; '.join(found)}. {_ORIGINAL}")
 
 
 def saved_config(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,14 @@
 """The classification stage: a frozen configuration in, a trained or tested classifier's run folder out."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
 from fuse_examples.imaging.oai_example.configuration.classification_config import ClassificationConfig
-from fuse_examples.imaging.oai_example.configuration.precedence import TAUGHT_WITH, check_resume, from_checkpoint
+from fuse_examples.imaging.oai_example.configuration.precedence import TAUGHT_WITH
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.class_index import ClassIndex, check_classes, learn_classes
 from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes, balanced_weights
@@ -19,23 +18,16 @@ from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeData
 from fuse_examples.imaging.oai_example.evaluation.view_pictures import InputPictures
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
 from fuse_examples.imaging.oai_example.models.heads import ClassificationHeads
-from fuse_examples.imaging.oai_example.stages.checkpoint_entry import (
-    project_entry,
-    read_stage_checkpoint,
-    saved_backbone,
-    saved_config,
-)
+from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin_training
+from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
 from fuse_examples.imaging.oai_example.stages.classification_results import PredictionWriter, write_results
 from fuse_examples.imaging.oai_example.stages.feasibility import print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
-from fuse_examples.imaging.oai_example.stages.starting_weights import refuse_seen_patients, starting_weights
+from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
 from fuse_examples.imaging.oai_example.tasks.classification import ClassificationRecipe, ClassificationTask
-from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
-from fuse_examples.imaging.oai_example.training.run import Run
-from fuse_examples.imaging.oai_example.training.seeding import seed_run
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
 
 STAGE = "classification"
@@ -55,64 +47,55 @@ def train_or_test(config: ClassificationConfig, *, check: bool = False) -> None:
 
 def train(config: ClassificationConfig, interruption: Interruption, *, check: bool = False) -> None:
     """Train a classifier in its run folder."""
-    config, checkpoint = _resumed(config)
-    run = Run.for_training(config.results_dir, config.experiment, resume=checkpoint is not None, overwrite=config.overwrite)
-    config, weights, notes = starting_weights(config)
-    seed_run(config.seed)
+    start = begin_training(config, STAGE)
+    config, run, weights = start.config, start.run, start.weights
     backbone = build_configured_backbone(config, with_decoder=False, pooling=config.pooling)
     check_size(backbone, config.resize_to, "resize_to")
+    report = weights.load_into(backbone)
     cases = open_cases(config, masks=False, targets=config.cls_targets)
     classes = learn_classes(cases.train, config.cls_targets, config.positive_class, config.csv_path)
     check_classes(cases.evaluation, classes, config.csv_path, "the validation folds")
     check_classes(cases.test, classes, config.csv_path, "the test folds")
-    refuse_seen_patients(cases.test, weights.patients, weights.path, config)
+    seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = resolved(config, backbone)
     preprocessing = preprocessing_of(config, config.resize_to)
     if check:
-        weights.load_into(backbone, None)
         data = _training_data(config, cases, preprocessing, classes)
         try_out(config, _task(config, backbone, classes), data, cases, _facts(config, data, classes))
         return
-    with run.opened(config.dump()) as environment:
-        for note in (*notes, *map(_described, classes)):
-            log.info("%s", note)
-        weights.load_into(backbone, run.folder)
-        inherited = checkpoint[PROJECT]["patients"] if checkpoint else weights.patients
+    with run.opened(config.dump(), (*start.notes, *seen, *map(_described, classes))) as environment:
+        keep_report(report, run.folder)
         facts = {"classes": [index.as_dict() for index in classes]}
         writer = fit_run(
             config,
             run,
             _task(config, backbone, classes),
             _training_data(config, cases, preprocessing, classes),
-            project=project_entry(STAGE, config, backbone, preprocessing, cases.train, inherited, **facts),
+            project=project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients, **facts),
             environment=environment,
             interruption=interruption,
             monitor="val/auc",
             validate_every_n_epochs=config.validate_every_n_epochs,
             callbacks=_callbacks(config),
-            checkpoint=checkpoint,
+            checkpoint=start.checkpoint,
         )
         log.info("best epoch: %s; to test it: test_ckpt=%s", writer.best["epoch"] + 1 if writer.best else "none", writer.best_path)
 
 
 def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
     """Evaluate the cases of the test folds with a checkpoint; probabilities, metrics with intervals and the report go to `test/`."""
-    checkpoint = read_stage_checkpoint(config.test_ckpt, "test_ckpt", STAGE)
-    project = checkpoint[PROJECT]
-    config, notes = from_checkpoint(config, saved_config(checkpoint), CHECKPOINT_KEYS)
-    run = Run.for_testing(config.results_dir, config.experiment)
+    start = begin_test(config, STAGE, CHECKPOINT_KEYS)
+    config, run, project = start.config, start.run, start.project
     classes = tuple(ClassIndex.from_dict(entry) for entry in project["classes"])
     task = _task(config, saved_backbone(project, with_decoder=False), classes)
-    task.load_state_dict(checkpoint["state_dict"])
+    start.fill(task)
     cases = open_cases(config, masks=False, targets=config.cls_targets)
     check_classes(cases.evaluation, classes, config.csv_path, "the test folds")
-    refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config)
+    notes = (*start.notes, *refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config))
     if check:
         print_test(cases)
         return
-    with run.opened(config.dump()) as environment:
-        for note in notes:
-            log.info("%s", note)
+    with run.opened(config.dump(), notes) as environment:
         volumes = _volumes(config, cases, cases.evaluation)
         writer = PredictionWriter([one.case for one in volumes])
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
@@ -120,13 +103,6 @@ def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
         data = VolumeDataModule(None, items, 1, config.n_workers, config.seed, evaluation_batch_size=config.batch_size)
         trainer.predict(task, datamodule=data, return_predictions=False)
         write_results(config, run.output, writer.cases, classes, notes, environment)
-
-
-def _resumed(config: ClassificationConfig) -> tuple[ClassificationConfig, Mapping[str, Any] | None]:
-    if config.resume_training_from is None:
-        return config, None
-    checkpoint = read_stage_checkpoint(config.resume_training_from, "resume_training_from", STAGE)
-    return check_resume(config, saved_config(checkpoint)), checkpoint
 
 
 def _training_data(

@@ -1,11 +1,10 @@
 """The pre-training stage: a frozen configuration in, a pre-trained backbone's run folder out."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
-from fuse_examples.imaging.oai_example.configuration.precedence import TAUGHT_WITH, check_resume, from_checkpoint
+from fuse_examples.imaging.oai_example.configuration.precedence import TAUGHT_WITH
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes
 from fuse_examples.imaging.oai_example.data.multi_crop import MultiCrop, PretrainingViews, ViewCollation
@@ -18,23 +17,16 @@ from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_si
 from fuse_examples.imaging.oai_example.models.heads import DINOProjectionHead
 from fuse_examples.imaging.oai_example.models.weights import save_backbone
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
-from fuse_examples.imaging.oai_example.stages.checkpoint_entry import (
-    project_entry,
-    read_stage_checkpoint,
-    saved_backbone,
-    saved_config,
-)
+from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin_training
+from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
 from fuse_examples.imaging.oai_example.stages.feasibility import print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
-from fuse_examples.imaging.oai_example.stages.starting_weights import refuse_seen_patients, starting_weights
+from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
 from fuse_examples.imaging.oai_example.tasks.dino import DINOTask
 from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe
-from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
-from fuse_examples.imaging.oai_example.training.run import Run
-from fuse_examples.imaging.oai_example.training.seeding import seed_run
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
 
 STAGE = "dino"
@@ -55,28 +47,23 @@ def train_or_test(config: DINOConfig, *, check: bool = False) -> None:
 
 def train(config: DINOConfig, interruption: Interruption, *, check: bool = False) -> None:
     """Pre-train a backbone in its run folder, and export the teacher's."""
-    config, checkpoint = _resumed(config)
-    run = Run.for_training(config.results_dir, config.experiment, resume=checkpoint is not None, overwrite=config.overwrite)
-    config, weights, notes = starting_weights(config)
-    seed_run(config.seed)
+    start = begin_training(config, STAGE)
+    config, run, weights = start.config, start.run, start.weights
     backbone = build_configured_backbone(config, with_decoder=False)
     check_size(backbone, config.crops.global_size, "crops.global_size")
     check_size(backbone, config.crops.local_size, "crops.local_size")
+    report = weights.load_into(backbone)
     cases = open_cases(config, masks=False)
-    refuse_seen_patients(cases.test, weights.patients, weights.path, config)
+    seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = resolved(config, backbone)
     preprocessing = preprocessing_of(config, config.crops.global_size)
     if check:
-        weights.load_into(backbone, None)
         data = _training_data(config, cases, preprocessing)
         try_out(config, _task(config, backbone), data, cases, _facts(config, data))
         return
-    with run.opened(config.dump()) as environment:
-        for note in notes:
-            log.info("%s", note)
-        weights.load_into(backbone, run.folder)
-        inherited = checkpoint[PROJECT]["patients"] if checkpoint else weights.patients
-        project = project_entry(STAGE, config, backbone, preprocessing, cases.train, inherited)
+    with run.opened(config.dump(), (*start.notes, *seen)) as environment:
+        keep_report(report, run.folder)
+        project = project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients)
         task = _task(config, backbone)
         fit_run(
             config,
@@ -88,7 +75,7 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
             interruption=interruption,
             monitor=None,  # the loss says nothing about the features: both networks move
             callbacks=[ViewPictures(config.log_images_every_n_epochs, config.crops.n_global)],
-            checkpoint=checkpoint,
+            checkpoint=start.checkpoint,
         )
         backbone.load_state_dict(task.teacher_backbone.state_dict())
         save_backbone(run.folder / EXPORTED, backbone, project)
@@ -97,20 +84,16 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
 
 def evaluate(config: DINOConfig, *, check: bool = False) -> None:
     """Embed the cases of the test folds with the teacher; embeddings and collapse statistics go to `test/`."""
-    checkpoint = read_stage_checkpoint(config.test_ckpt, "test_ckpt", STAGE)
-    project = checkpoint[PROJECT]
-    config, notes = from_checkpoint(config, saved_config(checkpoint), CHECKPOINT_KEYS)
-    run = Run.for_testing(config.results_dir, config.experiment)
+    start = begin_test(config, STAGE, CHECKPOINT_KEYS)
+    config, run, project = start.config, start.run, start.project
     task = _task(config, saved_backbone(project, with_decoder=False))
-    task.load_state_dict(checkpoint["state_dict"])
+    start.fill(task)
     cases = open_cases(config, masks=False)
-    refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config)
+    notes = (*start.notes, *refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config))
     if check:
         print_test(cases)
         return
-    with run.opened(config.dump()):
-        for note in notes:
-            log.info("%s", note)
+    with run.opened(config.dump(), notes):
         volumes = _volumes(config, cases, cases.evaluation)
         writer = EmbeddingWriter()
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
@@ -118,13 +101,6 @@ def evaluate(config: DINOConfig, *, check: bool = False) -> None:
         data = VolumeDataModule(None, images, 1, config.n_workers, config.seed, evaluation_batch_size=config.batch_size)
         trainer.predict(task, datamodule=data, return_predictions=False)
         write_embedding_results(run.output, [one.case for one in volumes], writer.features())
-
-
-def _resumed(config: DINOConfig) -> tuple[DINOConfig, Mapping[str, Any] | None]:
-    if config.resume_training_from is None:
-        return config, None
-    checkpoint = read_stage_checkpoint(config.resume_training_from, "resume_training_from", STAGE)
-    return check_resume(config, saved_config(checkpoint)), checkpoint
 
 
 def _training_data(config: DINOConfig, cases: OpenedCases, preprocessing: Preprocessing) -> VolumeDataModule:

@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
+from fuse_examples.imaging.oai_example.stages.checkpoint_entry import check_fits
 from fuse_examples.imaging.oai_example.training.checkpoint_writer import CheckpointWriter
 from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT
 from fuse_examples.imaging.oai_example.training.clearml_tracker import ClearMLTracker, clearml_tracker
@@ -49,7 +50,12 @@ def fit_run(
         validate_every_n_epochs: epochs between validations.
         callbacks: the stage's own, before the writer.
         checkpoint: content of the checkpoint the run goes on from, or None.
+
+    Raises:
+        WeightsError: the checkpoint does not fit the task.
     """
+    if checkpoint is not None:
+        check_fits(task, checkpoint["state_dict"], config.resume_training_from, "resume_training_from")
     loggers = _loggers(config, run, environment, checkpoint)
     clearml_task = next((logger.version for logger in loggers if isinstance(logger, ClearMLTracker)), None)
     writer = CheckpointWriter(

@@ -1,12 +1,11 @@
 """The segmentation stage: a frozen configuration in, a trained or tested segmenter's run folder out."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
-from fuse_examples.imaging.oai_example.configuration.precedence import SIZES, TAUGHT_WITH, check_resume, from_checkpoint
+from fuse_examples.imaging.oai_example.configuration.precedence import SIZES, TAUGHT_WITH
 from fuse_examples.imaging.oai_example.configuration.segmentation_config import SegmentationConfig
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes, prepare_cases
@@ -18,23 +17,16 @@ from fuse_examples.imaging.oai_example.evaluation.segmentation_writer import Seg
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
 from fuse_examples.imaging.oai_example.models.heads import SegmentationHead
 from fuse_examples.imaging.oai_example.objectives.segmentation_loss import DiceCELoss
-from fuse_examples.imaging.oai_example.stages.checkpoint_entry import (
-    project_entry,
-    read_stage_checkpoint,
-    saved_backbone,
-    saved_config,
-)
+from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin_training
+from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
 from fuse_examples.imaging.oai_example.stages.feasibility import print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
 from fuse_examples.imaging.oai_example.stages.segmentation_results import write_results
-from fuse_examples.imaging.oai_example.stages.starting_weights import refuse_seen_patients, starting_weights
+from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
 from fuse_examples.imaging.oai_example.tasks.segmentation import SegmentationRecipe, SegmentationTask
-from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
-from fuse_examples.imaging.oai_example.training.run import Run
-from fuse_examples.imaging.oai_example.training.seeding import seed_run
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
 
 STAGE = "segmentation"
@@ -54,71 +46,57 @@ def train_or_test(config: SegmentationConfig, *, check: bool = False) -> None:
 
 def train(config: SegmentationConfig, interruption: Interruption, *, check: bool = False) -> None:
     """Train a segmenter in its run folder."""
-    config, checkpoint = _resumed(config)
-    run = Run.for_training(config.results_dir, config.experiment, resume=checkpoint is not None, overwrite=config.overwrite)
-    config, weights, notes = starting_weights(config)
-    seed_run(config.seed)
+    start = begin_training(config, STAGE)
+    config, run, weights = start.config, start.run, start.weights
     backbone = build_configured_backbone(config, with_decoder=True)
     check_size(backbone, config.resize_to or config.patch_size or (), "resize_to" if config.resize_to else "patch_size")
+    report = weights.load_into(backbone)
     cases = open_cases(config, masks=True, mask_affine=config.mask_affine)
-    refuse_seen_patients(cases.test, weights.patients, weights.path, config)
+    seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = _resolved(config, backbone, cases)
     preprocessing = preprocessing_of(config, config.resize_to, config.patch_size, config.spacing)
     if check:
-        weights.load_into(backbone, None)
         data = _training_data(config, cases, preprocessing)
         try_out(config, _task(config, backbone), data, cases, _facts(config, data))
         return
-    with run.opened(config.dump()) as environment:
-        for note in notes:
-            log.info("%s", note)
-        weights.load_into(backbone, run.folder)
-        inherited = checkpoint[PROJECT]["patients"] if checkpoint else weights.patients
+    with run.opened(config.dump(), (*start.notes, *seen)) as environment:
+        keep_report(report, run.folder)
         writer = fit_run(
             config,
             run,
             _task(config, backbone),
             _training_data(config, cases, preprocessing),
-            project=project_entry(STAGE, config, backbone, preprocessing, cases.train, inherited, structures=list(config.structures)),
+            project=project_entry(
+                STAGE, config, backbone, preprocessing, cases.train, start.seen_patients, structures=list(config.structures)
+            ),
             environment=environment,
             interruption=interruption,
             monitor="val/dice",
             validate_every_n_epochs=config.validate_every_n_epochs,
             callbacks=_callbacks(config),
-            checkpoint=checkpoint,
+            checkpoint=start.checkpoint,
         )
         log.info("best epoch: %s; to test it: test_ckpt=%s", writer.best["epoch"] + 1 if writer.best else "none", writer.best_path)
 
 
 def evaluate(config: SegmentationConfig, *, check: bool = False) -> None:
     """Evaluate the cases of the test folds with a checkpoint; masks, scores, intervals and the report go to `test/`."""
-    checkpoint = read_stage_checkpoint(config.test_ckpt, "test_ckpt", STAGE)
-    project = checkpoint[PROJECT]
-    config, notes = from_checkpoint(config, saved_config(checkpoint), CHECKPOINT_KEYS)
-    run = Run.for_testing(config.results_dir, config.experiment)
+    start = begin_test(config, STAGE, CHECKPOINT_KEYS)
+    config, run, project = start.config, start.run, start.project
     task = _task(config, saved_backbone(project, with_decoder=True))
-    task.load_state_dict(checkpoint["state_dict"])
+    start.fill(task)
     cases = open_cases(config, masks=True, mask_affine=config.mask_affine)
-    refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config)
+    notes = (*start.notes, *refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config))
     if check:
         print_test(cases)
         return
-    with run.opened(config.dump()) as environment:
-        for note in notes:
-            log.info("%s", note)
+    with run.opened(config.dump(), notes) as environment:
         volumes = _volumes(config, cases, cases.evaluation)
         writer = SegmentationWriter(run.output, config.structures)
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
         evaluation = EvaluationCases(volumes, Preprocessing.from_dict(project["preprocessing"]))
         trainer.predict(task, datamodule=VolumeDataModule(None, evaluation, 1, config.n_workers, config.seed), return_predictions=False)
         write_results(config, run.output, writer.cases, volumes, notes, environment)
-
-
-def _resumed(config: SegmentationConfig) -> tuple[SegmentationConfig, Mapping[str, Any] | None]:
-    if config.resume_training_from is None:
-        return config, None
-    checkpoint = read_stage_checkpoint(config.resume_training_from, "resume_training_from", STAGE)
-    return check_resume(config, saved_config(checkpoint)), checkpoint
 
 
 def _resolved(config: SegmentationConfig, backbone: Backbone, cases: OpenedCases) -> SegmentationConfig:

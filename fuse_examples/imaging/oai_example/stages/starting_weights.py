@@ -11,6 +11,7 @@ from fuse_examples.imaging.oai_example.configuration.stage_config import StageCo
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
+from fuse_examples.imaging.oai_example.models.load_report import LoadReport
 from fuse_examples.imaging.oai_example.models.weights import load_backbone_weights, read_backbone_metadata
 from fuse_examples.imaging.oai_example.training.patient_hashes import overlap
 from fuse_examples.imaging.oai_example.training.safe_files import write_json
@@ -39,15 +40,16 @@ class StartingWeights:
         """Hashes of the patients whose images the weights have learnt from."""
         return list(self.metadata.get("patients", []))
 
-    def load_into(self, backbone: Backbone, folder: Path | None) -> None:
-        """Fill the backbone, and leave the load report in the log and as `load_report.json` in `folder`, if any. Raises WeightsError."""
-        if self.key is None or self.path is None:
-            log.info("weights: none, the backbone starts from random numbers")
-            return
-        report = load_backbone_weights(backbone, self.path, self.key)
+    def load_into(self, backbone: Backbone) -> LoadReport | None:
+        """Fill the backbone and return the verdict; None where there is no file. Raises WeightsError."""
+        return None if self.key is None or self.path is None else load_backbone_weights(backbone, self.path, self.key)
+
+
+def keep_report(report: LoadReport | None, folder: Path) -> None:
+    """Leave the verdict on loaded weights in the log, and as `load_report.json` in the run's folder."""
+    if report is not None:
         log.info("%s", report.as_text())
-        if folder is not None:
-            write_json(folder / "load_report.json", report.as_dict())
+        write_json(folder / "load_report.json", report.as_dict())
 
 
 def starting_weights(config: Config) -> tuple[Config, StartingWeights, tuple[str, ...]]:
@@ -71,15 +73,18 @@ def starting_weights(config: Config) -> tuple[Config, StartingWeights, tuple[str
     return config, StartingWeights(), ()
 
 
-def refuse_seen_patients(cases: Sequence[Case], hashes: Iterable[str], source: object, config: StageConfig) -> None:
+def refuse_seen_patients(cases: Sequence[Case], hashes: Iterable[str], source: object, config: StageConfig) -> tuple[str, ...]:
     """Refuse test patients whose images a network has learnt from; a score on them says nothing.
+
+    Returns:
+        A line for the log and the report where `allow_pretraining_overlap` lets them pass, else nothing.
 
     Raises:
         DataError: naming the patients and their rows, unless `allow_pretraining_overlap`.
     """
     seen = overlap((case.patient for case in cases), hashes)
     if not seen:
-        return
+        return ()
     rows = {name: [case.row for case in cases if case.patient == name] for name in seen[:_SHOWN]}
     text = "; ".join(f"{name} (rows {', '.join(map(str, lines))})" for name, lines in rows.items())
     more = f"; and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else ""
@@ -87,4 +92,4 @@ def refuse_seen_patients(cases: Sequence[Case], hashes: Iterable[str], source: o
     if not config.allow_pretraining_overlap:
         remedy = "Choose other test_folds or other weights, or set allow_pretraining_overlap: true and say so with the result."
         raise DataError(f"{message} {remedy}")
-    log.warning("%s allow_pretraining_overlap is set.", message)
+    return (f"Warning: {message} allow_pretraining_overlap is set.",)

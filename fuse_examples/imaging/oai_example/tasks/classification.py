@@ -50,6 +50,7 @@ class ClassificationTask(pl.LightningModule):
         self._validated: dict[str, list[tuple[Tensor, Tensor]]] = {target: [] for target in class_weights}
         if recipe.freeze_backbone:
             backbone.requires_grad_(False)
+        self.train()  # Lightning trains modules in the mode it finds them in, and a frozen backbone comes in training mode
 
     def train(self, mode: bool = True) -> "ClassificationTask":
         """Set the mode; a frozen backbone stays in evaluation mode, so that its normalisation keeps its statistics."""

@@ -1,7 +1,9 @@
 """DINO pre-training of a 3D backbone as a Lightning module: a student learns to say what its own moving average says."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -14,16 +16,15 @@ from torch.optim import AdamW, Optimizer
 from torch.utils.data import DataLoader
 
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
-from fuse_examples.imaging.oai_example.objectives import collapse
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
 from fuse_examples.imaging.oai_example.objectives.norm_statistics import differ_in_buffers, restore_buffers, statistics_momentum
 from fuse_examples.imaging.oai_example.objectives.teacher import start_teacher, update_teacher
 from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe, StepValues
+from fuse_examples.imaging.oai_example.tasks.dino_watch import DINOWatch
 from fuse_examples.imaging.oai_example.training.optimisation import parameter_groups
 
+log = logging.getLogger(__name__)
 Batch = dict[str, Any]
-FEATURE_ROWS = 1024
-"""How many of the teacher's latest features the effective rank is of."""
 STATISTICS_VOLUMES = 128
 """How many volumes normalisation statistics start from."""
 
@@ -68,8 +69,7 @@ class DINOTask(pl.LightningModule):
         self.criterion = criterion
         self.recipe = recipe or DINORecipe()
         self._pending_logits: list[Tensor] = []  # the teacher's, of the batches since the last optimiser step
-        self._recent_features: list[Tensor] = []
-        self._used_prototypes: Tensor | None = None
+        self._watch = DINOWatch()
         self._is_stepping = False
         self.train()  # Lightning trains modules in the mode it finds them in, and a loaded backbone may come in evaluation mode
 
@@ -124,11 +124,12 @@ class DINOTask(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; remembers the teacher's logits for the centre."""
         values = self.values_at(self.trainer.global_step)
-        teacher_features, teacher_logits, student_logits = self._both_networks(batch)
+        features, teacher_logits, student_logits = self._both_networks(batch)
         loss: Tensor = self.criterion(student_logits, teacher_logits, values.teacher_temperature)
         self._pending_logits.append(teacher_logits)
-        self._recent_features = _latest([*self._recent_features, teacher_features.float()])
-        self._log_training(loss, student_logits.detach(), teacher_logits, values)
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.log_dict({f"dino/{name}": value for name, value in asdict(values).items()})
+        self.log_dict(self._watch.batch_figures(self.criterion, features, teacher_logits, student_logits, values.teacher_temperature))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -152,7 +153,7 @@ class DINOTask(pl.LightningModule):
         return torch.cat(features), teacher_logits, self._student_logits(batch)
 
     def _student_logits(self, batch: Batch) -> Tensor:
-        """Logits (V, B, K) of all views; only the global ones move the backbone's statistics."""
+        """Logits (V, B, K) of all views; the global ones alone move the backbone's statistics, so local ones are a batch of their own."""
         views, n_global = batch["views"], batch["n_global"]
         of_global = _embed_views(self.student_backbone, views[:n_global])
         with statistics_momentum(self.student_backbone, 0.0):
@@ -184,8 +185,9 @@ class DINOTask(pl.LightningModule):
             # Gone, not zero: AdamW passes over a parameter without gradient, but decays one whose gradient is zero.
             _drop_gradients(self.student_head.get_submodule("last_layer"))
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
-        self._is_stepping = bool(gradients) and bool(torch.nn.utils.get_total_norm(gradients).isfinite())
+        self._is_stepping = bool(torch.nn.utils.get_total_norm(gradients).isfinite())
         if not self._is_stepping:
+            log.warning("step %d is skipped: its gradients are not finite", self.trainer.global_step)
             _drop_gradients(self)
 
     def optimizer_step(
@@ -223,36 +225,13 @@ class DINOTask(pl.LightningModule):
 
     # --- what is watched
 
-    def _log_training(self, loss: Tensor, student_logits: Tensor, teacher_logits: Tensor, values: StepValues) -> None:
-        probabilities = self.criterion.teacher_probabilities(teacher_logits, values.teacher_temperature)
-        log_probabilities = self.criterion.student_log_probabilities(student_logits)
-        used = collapse.prototypes_used(probabilities)
-        self._used_prototypes = used if self._used_prototypes is None else self._used_prototypes | used
-        self.log("train/loss", loss.detach(), prog_bar=True)
-        self.log_dict(
-            {
-                "dino/teacher_entropy": collapse.mean_entropy(probabilities),
-                "dino/student_entropy": collapse.mean_entropy(log_probabilities.exp()),
-                "dino/kl": collapse.teacher_student_divergence(probabilities, log_probabilities),
-                "dino/center_norm": self.criterion.center.norm(),
-                "dino/momentum": values.momentum,
-                "dino/teacher_temperature": values.teacher_temperature,
-                "dino/learning_rate": values.learning_rate,
-                "dino/weight_decay": values.weight_decay,
-            }
-        )
-
     def on_train_epoch_start(self) -> None:
-        """Begin the epoch's counts; after a stop in mid-epoch they cover what is left of it."""
-        self._recent_features.clear()
-        self._used_prototypes = None
+        """Begin the epoch's figures."""
+        self._watch.begin_epoch()
 
     def on_train_epoch_end(self) -> None:
-        """Log what needs many volumes: the effective rank of the teacher's features and the share of prototypes it used."""
-        if self._used_prototypes is None:
-            return
-        self.log("dino/effective_rank", collapse.effective_rank(torch.cat(self._recent_features)), sync_dist=True)
-        self.log("dino/prototypes_used", self._used_prototypes.float().mean(), sync_dist=True)
+        """Log the epoch's figures."""
+        self.log_dict(self._watch.epoch_figures(), sync_dist=True)
 
 
 def _embed_views(backbone: Backbone, views: Sequence[Tensor]) -> list[Tensor]:
@@ -281,10 +260,3 @@ def _logits(head: nn.Module, features: Sequence[Tensor]) -> Tensor:
 def _drop_gradients(network: nn.Module) -> None:
     for parameter in network.parameters():
         parameter.grad = None
-
-
-def _latest(features: list[Tensor]) -> list[Tensor]:
-    """The last of `features` that hold `FEATURE_ROWS` rows together."""
-    while sum(len(rows) for rows in features[1:]) >= FEATURE_ROWS:
-        features = features[1:]
-    return features

@@ -167,7 +167,8 @@ class CheckpointWriter(Checkpoint):
 
     def _better(self, trainer: pl.Trainer) -> bool:
         """Compare this epoch's validation with the best so far and, when it is better, take it down."""
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        logged = trainer.callback_metrics.items()
+        metrics = {name: float(value) for name, value in logged if not name.startswith("train/")}
         if self.monitor is None:
             value = None
         elif not self._validated:

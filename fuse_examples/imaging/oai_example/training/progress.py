@@ -65,12 +65,20 @@ class EpochLines(Callback):
         self._began = time.perf_counter()
 
     _began: float | None = None
+    _validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that this epoch has validation figures."""
+        self._validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the line. An epoch that was resumed in its middle has no time of its own."""
         took = "" if self._began is None else f"  {time.perf_counter() - self._began:.1f} s"
         self._began = None
         shown = {name: value for name, value in trainer.progress_bar_metrics.items() if not name.endswith("_step")}
+        if not self._validated:  # Lightning goes on showing the figures of the last validation
+            shown = {name: value for name, value in shown.items() if not name.startswith("val/")}
+        self._validated = False
         figures = "".join(f"  {name.removesuffix('_epoch')} {float(value):.4g}" for name, value in sorted(shown.items()))
         log.info("epoch %d/%s%s%s", trainer.current_epoch + 1, trainer.max_epochs, took, figures)
 

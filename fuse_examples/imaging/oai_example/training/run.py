@@ -3,7 +3,7 @@
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,11 +78,12 @@ class Run:
         return any(self.checkpoints.glob("*.ckpt"))
 
     @contextmanager
-    def opened(self, config_dump: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def opened(self, config_dump: Mapping[str, Any], notes: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
         """Clear what is to be overwritten, write `config.yaml` and `environment.json`, and log to `log.txt` until the block ends.
 
         Args:
             config_dump: the resolved configuration as plain values.
+            notes: lines that the log begins with.
 
         Returns:
             A context that gives the environment as written.
@@ -97,6 +98,8 @@ class Run:
             write_text(self.output / "config.yaml", yaml_text(dict(config_dump)))
             write_json(self.output / "environment.json", environment)
             log.info("%s: %s", self.output, environment["command"])
+            for note in notes:
+                log.info("%s", note)
             try:
                 yield environment
             except UserError as error:

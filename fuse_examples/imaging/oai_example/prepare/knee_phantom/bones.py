@@ -94,7 +94,7 @@ def build_femur(shape: KneeShape, whole: Frame) -> Bone:
     profile -= np.square(crest) * (1 - 0.12 * side) / (2 * shape.coronal_radius)
     drum = smooth_max(np.sqrt(y * y + z * z) - profile, across - shape.half_width, 6.0)
     drum = smooth_max(drum, z - 13, 6.0)
-    width = 16 + 11 / (1 + np.exp((z - 8) / 4))
+    width = 16 + 11 / (1 + np.exp((z - 13) / 5))
     shaft = (np.sqrt(np.square(frame.x / width) + np.square((y - 10) / 14)) - 1) * 14
     bone = surface(smooth_min(drum, smooth_max(shaft, 2 - z, 6.0), 6.0), frame.spacing)
     edge = _femoral_edge(shape, angle, across, notch)

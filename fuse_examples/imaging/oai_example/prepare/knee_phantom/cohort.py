@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fuse_examples.imaging.oai_example.prepare.knee_phantom.allocation import allocate
+from fuse_examples.imaging.oai_example.prepare.knee_phantom.allocation import SeriesTraits, allocate
 from fuse_examples.imaging.oai_example.prepare.knee_phantom.dicom_series import SeriesNames
 from fuse_examples.imaging.oai_example.prepare.knee_phantom.scanner import (
     SCANNERS,
@@ -52,6 +52,7 @@ class PlannedSeries:
 class PlannedPatient:
     """A patient with one to four series; the first is segmented if `labelled`, and read from NIfTI if `nifti`."""
 
+    number: int
     patient: str
     labelled: bool
     nifti: bool
@@ -68,18 +69,21 @@ class _Traits:
     shape: KneeShape
     gain: float
 
-    def numbers(self) -> list[float]:
-        """Expected log volume, expected log intensity and share of left knees; then scanner and number of series."""
-        left = sum(side == "LEFT" for side in self.sides) / len(self.sides)
-        scanner = [float(self.scanner == other) for other in SCANNERS[1:]]
+    def series_numbers(self) -> list[list[float]]:
+        """Per series, what must not tell the cohort: expected volume in mm³, intensity, side, volume in voxels; spacings and visit."""
+        volume, intensity = expected_log_volume(self.shape), float(np.log(self.scanner.gain * self.gain))
+        voxels = volume - float(np.log(np.prod(self.scanner.spacing)))
+        through, in_plane, _ = self.scanner.spacing
         return [
-            expected_log_volume(self.shape),
-            float(np.log(self.scanner.gain * self.gain)),
-            left,
-            *scanner,
-            len(self.sides),
-            len(self.visits),
+            [volume, intensity, float(side == "LEFT"), voxels, through, in_plane, float(visit == "V01")]
+            for side in self.sides
+            for visit in self.visits
         ]
+
+    def numbers(self) -> list[float]:
+        """Of the patient: the mean over the series, the scanner, and the number of knees and visits."""
+        scanner = [float(self.scanner == other) for other in SCANNERS[1:]]
+        return [*np.mean(self.series_numbers(), axis=0), *scanner, len(self.sides), len(self.visits)]
 
 
 def plan_patients(seed: int, patients: int, labelled: int) -> list[PlannedPatient]:
@@ -89,13 +93,14 @@ def plan_patients(seed: int, patients: int, labelled: int) -> list[PlannedPatien
     identifiers = rng.choice(np.arange(1_000_000, 2_000_000), size=patients, replace=False)
     traits = [_draw_traits(np.random.default_rng([seed, 1, number])) for number in range(patients)]
     groups = (np.arange(patients) < labelled).astype(np.int64)
-    series = np.array([len(trait.sides) * len(trait.visits) for trait in traits])
-    allocation = allocate(rng, np.array([trait.numbers() for trait in traits]), 3, groups, series)
+    rows = [(number, row) for number, trait in enumerate(traits) for row in trait.series_numbers()]
+    watched = SeriesTraits(np.array([row for _, row in rows]), np.array([number for number, _ in rows]), watched=4)
+    allocation = allocate(rng, np.array([trait.numbers() for trait in traits]), groups, watched)
     planned = []
     for number, trait in enumerate(traits):
         cohort = PROGRESSION if allocation.cohort[number] else CONTROL
-        planned_series = tuple(_plan_series(seed, number, str(identifiers[number]), cohort, int(allocation.fold[number]), trait))
-        planned.append(PlannedPatient(str(identifiers[number]), number < labelled, number % 2 == 1, planned_series))
+        series = tuple(_plan_series(seed, number, str(identifiers[number]), cohort, int(allocation.fold[number]), trait))
+        planned.append(PlannedPatient(number, str(identifiers[number]), number < labelled, number % 2 == 1, series))
     return planned
 
 

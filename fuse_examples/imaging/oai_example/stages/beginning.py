@@ -1,0 +1,93 @@
+"""How every run begins: where it goes on or starts from, its folder, and what a checkpoint or weight file decides."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from torch import nn
+
+from fuse_examples.imaging.oai_example.configuration.precedence import check_resume, from_checkpoint
+from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
+from fuse_examples.imaging.oai_example.stages.checkpoint_entry import check_fits, read_stage_checkpoint, saved_config
+from fuse_examples.imaging.oai_example.stages.starting_weights import StartingWeights, starting_weights
+from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT
+from fuse_examples.imaging.oai_example.training.run import Run
+from fuse_examples.imaging.oai_example.training.seeding import seed_run
+
+Config = TypeVar("Config", bound=StageConfig)
+
+
+@dataclass(frozen=True)
+class TrainingStart(Generic[Config]):
+    """Where a training run starts.
+
+    Attributes:
+        config: the configuration, with what a resumed run or a weight file decides.
+        run: its folder, not yet open.
+        checkpoint: content of the checkpoint it goes on from, or None.
+        weights: the weight file it starts from, if any.
+        notes: lines for the log.
+    """
+
+    config: Config
+    run: Run
+    checkpoint: Mapping[str, Any] | None
+    weights: StartingWeights
+    notes: tuple[str, ...]
+
+    @property
+    def seen_patients(self) -> list[str]:
+        """Hashes of the patients that the weights have learnt from before this run, or before it was interrupted."""
+        return list(self.checkpoint[PROJECT]["patients"]) if self.checkpoint else self.weights.patients
+
+
+@dataclass(frozen=True)
+class TestStart(Generic[Config]):
+    """What a test run tests.
+
+    Attributes:
+        config: the configuration, with what the checkpoint decides.
+        run: its folder, not yet open.
+        project: the project's entry of the checkpoint.
+        state_dict: its weights.
+        notes: lines for the log and the report.
+    """
+
+    config: Config
+    run: Run
+    project: Mapping[str, Any]
+    state_dict: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+    def fill(self, task: nn.Module) -> None:
+        """Give `task` the checkpoint's weights. Raises WeightsError for tensors that are not its own."""
+        check_fits(task, self.state_dict, self.config.test_ckpt, "test_ckpt")
+        task.load_state_dict(self.state_dict)
+
+
+def begin_training(config: Config, stage: str) -> TrainingStart[Config]:
+    """Look at what the run starts from, before anything is built, and seed the random numbers.
+
+    Raises:
+        UserError: the experiment exists, a file cannot be used, or a setting contradicts it.
+    """
+    checkpoint = None
+    if config.resume_training_from is not None:
+        checkpoint = read_stage_checkpoint(config.resume_training_from, "resume_training_from", stage)
+        config = check_resume(config, saved_config(checkpoint))
+    run = Run.for_training(config.results_dir, config.experiment, resume=checkpoint is not None, overwrite=config.overwrite)
+    config, weights, notes = starting_weights(config)
+    seed_run(config.seed)
+    if checkpoint is not None:
+        notes = (*notes, f"goes on from {config.resume_training_from}, after optimiser step {checkpoint['global_step']}")
+    elif weights.key is None:
+        notes = (*notes, "weights: none, the backbone starts from random numbers")
+    return TrainingStart(config, run, checkpoint, weights, notes)
+
+
+def begin_test(config: Config, stage: str, keys: Sequence[str]) -> TestStart[Config]:
+    """Read the checkpoint of `test_ckpt`; `keys` of the configuration take its values. Raises UserError."""
+    checkpoint = read_stage_checkpoint(config.test_ckpt, "test_ckpt", stage)
+    config, notes = from_checkpoint(config, saved_config(checkpoint), keys)
+    run = Run.for_testing(config.results_dir, config.experiment)
+    return TestStart(config, run, checkpoint[PROJECT], checkpoint["state_dict"], notes)

@@ -1,0 +1,116 @@
+"""Every key of pre-training that shapes views, head, recipe or training changes the weights after four steps."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_stages
+import torch
+from torch import Tensor
+
+from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
+from fuse_examples.imaging.oai_example.configuration.settings import settings_of
+from fuse_examples.imaging.oai_example.training.checkpoints import read_checkpoint
+
+# What each key is changed to. The base run has everything on, so that nothing hides behind a zero.
+CHANGED: dict[str, Any] = {
+    "seed": 1,
+    "width": 3,
+    "norm_statistics": "instance",
+    "orientation": "LAS",
+    "intensity.method": "zscore",
+    "intensity.percentiles": [5, 95],
+    "crops.n_global": 1,
+    "crops.n_local": 2,
+    "crops.global_size": [16, 16, 24],
+    "crops.local_size": [16, 24, 16],
+    "crops.global_scale_in_plane": [0.3, 0.4],
+    "crops.global_scale_through_plane": [0.3, 0.4],
+    "crops.local_scale_in_plane": [0.7, 0.8],
+    "crops.local_scale_through_plane": [0.7, 0.8],
+    "crops.through_plane_axis": "posterior_anterior",
+    "augmentation.rotation_degrees": 3.0,
+    "augmentation.flip_axes": [],
+    "augmentation.gamma_range": [1, 1],
+    "augmentation.noise_std": 0.0,
+    "augmentation.probability": 0.5,
+    "augmentation.blur_std": 0.0,
+    "head.n_layers": 2,
+    "head.hidden_dim": 12,
+    "head.bottleneck_dim": 6,
+    "head.n_prototypes": 10,
+    "head.use_batch_norm": False,
+    "head.norm_last_layer": False,
+    "student_temperature": 0.2,
+    "teacher_temperature_start": 0.05,
+    "teacher_temperature": 0.06,
+    "teacher_temperature_warmup_epochs": 1,
+    "center_momentum": 0.5,
+    "momentum_start": 0.8,
+    "momentum_end": 0.99,
+    "freeze_last_layer_epochs": 0,
+    "batch_size": 3,
+    "n_epochs": 3,
+    "learning_rate": 2e-3,
+    "learning_rate_end": 5e-4,
+    "weight_decay": 0.2,
+    "weight_decay_end": 0.8,
+    "warmup_epochs": 1,
+    "grad_clip": 1e-3,
+    "accumulate_grad_batches": 2,
+}
+ELSEWHERE = {
+    "backbone": "tests/unit/models",
+    "intensity.window": "belongs to another method",
+    "suprem_weights": "test_weights_through_stages.py",
+    "dino_weights": "test_weights_through_stages.py",
+    "store.path": "a place",
+    "save_every_n_steps": "test_dino_resumption.py",
+}
+LEARNS_SECTIONS = ("Backbone and weights", "Volumes", "Augmentation", "Task", "Training")
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_stages.write_cases(tmp_path_factory.mktemp("scans"), 4)
+
+
+def weights_after(cases: Path, results: Path, *words: str) -> dict[str, Tensor]:
+    folder = small_stages.run(
+        "dino",
+        cases,
+        results,
+        *words,
+        n_epochs=2,
+        val_folds=[],
+        augmentation={"probability": 1, "flip_axes": ["left_right"]},
+        momentum_start=0.9,
+        momentum_end=0.95,
+        teacher_temperature=0.07,
+        teacher_temperature_warmup_epochs=2,
+    )
+    state: dict[str, Tensor] = read_checkpoint(folder / "checkpoints" / "last.ckpt", "")["state_dict"]
+    return state
+
+
+@pytest.fixture(scope="module")
+def base(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    return weights_after(cases, tmp_path_factory.mktemp("base"))
+
+
+def test_every_key_is_here_or_has_a_test_elsewhere() -> None:
+    shaping = [key for key, one in settings_of(DINOConfig).items() if one.section in LEARNS_SECTIONS] + ["seed"]
+    assert sorted(shaping) == sorted([*CHANGED, *ELSEWHERE])
+
+
+def test_a_key_that_does_not_matter_leaves_the_weights(cases: Path, base: dict[str, Tensor], tmp_path: Path) -> None:
+    """So that a difference below is the key's doing."""
+    again = weights_after(cases, tmp_path, "log_images_every_n_epochs=1", "save_every_n_steps=1", "val_folds=[1]")
+    assert [name for name in base if not torch.equal(base[name], again[name])] == []
+
+
+@pytest.mark.parametrize("key", CHANGED)
+def test_the_key_changes_the_teacher(key: str, cases: Path, base: dict[str, Tensor], tmp_path: Path) -> None:
+    changed = weights_after(cases, tmp_path, f"{key}={CHANGED[key]}")
+    backbone = [name for name in base if name.startswith("teacher_backbone.") and name.endswith("weight")]
+    assert any(base[name].shape != changed[name].shape or not torch.equal(base[name], changed[name]) for name in backbone)

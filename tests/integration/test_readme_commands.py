@@ -1,0 +1,123 @@
+"""The three commands, verbatim, from a bare checkout, while another package called fuse_examples comes first on the path.
+
+A step at the shipped sizes takes a CPU minutes and many gigabytes. So the verbatim commands are followed until the run folder is open and
+the network stands (parsing, tables, headers, backbone, folder, log), and are then stopped with Ctrl-C; the same commands, with smaller
+sizes as `key=value` words behind them, are followed to their ends.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import small_stages
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = "fuse_examples/imaging/oai_example"
+# script, experiment of the shipped YAML, words that make it small, what it leaves
+SMALL = ("width=2", "n_epochs=1", "n_workers=0", "precision=fp32", "warmup_epochs=0")
+STAGES = {
+    "dino": (
+        f"{PACKAGE}/self_supervised/dino.py",
+        "knee_dino",
+        ("crops.global_size=[16,16,16]", "crops.local_size=[16,16,16]", "head.hidden_dim=16", "head.n_prototypes=12"),
+        ("backbone.safetensors", "checkpoints/best.ckpt"),
+    ),
+    "classification": (
+        f"{PACKAGE}/downstream/classification.py",
+        "knee_classification",
+        ("resize_to=[16,16,16]",),
+        ("checkpoints/best.ckpt", "val_metrics.json"),
+    ),
+    "segmentation": (
+        f"{PACKAGE}/downstream/segmentation.py",
+        "knee_segmentation",
+        ("resize_to=[16,16,16]",),
+        ("checkpoints/best.ckpt", "val_metrics.json"),
+    ),
+}
+
+stages = pytest.mark.parametrize("stage", STAGES)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a clone has, with the CSV files where the shipped YAMLs expect them."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("fuse_examples", "configs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    table = small_stages.write_cases(folder / "data", 2, folds=(0, 1, 2, 3, 4))
+    text = table.read_text().replace(",size,", ",V00COHORT,")
+    for stage in ("self_supervised", "classification", "segmentation"):
+        (folder / "data" / f"{stage}.csv").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    other = tmp_path_factory.mktemp("elsewhere")
+    (other / "fuse_examples" / "imaging").mkdir(parents=True)
+    for package in ("fuse_examples", "fuse_examples/imaging"):
+        (other / package / "__init__.py").write_text("raise SystemExit('the wrong package')")
+    return {**os.environ, "PYTHONPATH": str(other), "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def test_the_other_package_does_come_first(environment: dict[str, str]) -> None:
+    done = subprocess.run([sys.executable, "-c", "import fuse_examples"], env=environment, capture_output=True, text=True, cwd="/")
+    assert done.stderr.strip() == "the wrong package"
+
+
+@stages
+def test_the_command_stands_where_a_user_looks(stage: str) -> None:
+    command = f"python {STAGES[stage][0]}"
+    assert f"#   {command}\n" in (ROOT / "configs" / f"{stage}_config.yaml").read_text()
+    readme = ROOT / "README.md"
+    assert not readme.exists() or command in readme.read_text()
+
+
+def follow(command: Sequence[str], log: Path, until: str, *, cwd: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """Start a command, stop it with Ctrl-C (twice, if the first waits for a step) once `log` says `until`; exit code and stderr."""
+    process = subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 240
+    while process.poll() is None and not (log.exists() and until in log.read_text()):
+        if time.monotonic() > deadline:
+            process.kill()
+        time.sleep(0.1)
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    return process.returncode, errors
+
+
+@pytest.mark.slow
+@stages
+def test_verbatim_it_opens_the_run_and_begins(stage: str, checkout: Path, environment: dict[str, str]) -> None:
+    script, experiment, _, _ = STAGES[stage]
+    folder = checkout / "results" / experiment
+    code, errors = follow(["python", script], folder / "log.txt", "weights: none", cwd=checkout, environment=environment)
+    assert code in (130, -signal.SIGINT), errors
+    assert "Traceback" not in errors
+    config = (folder / "config.yaml").read_text()
+    assert "width: 32" in config
+    assert "orientation: RAS" in config
+    assert (folder / "environment.json").exists()
+    shutil.rmtree(checkout / "results")
+
+
+@pytest.mark.slow
+@stages
+def test_the_same_command_with_smaller_sizes_ends_well(stage: str, checkout: Path, environment: dict[str, str]) -> None:
+    script, experiment, words, files = STAGES[stage]
+    done = subprocess.run(["python", script, *SMALL, *words], cwd=checkout, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert [name for name in files if not (checkout / "results" / experiment / name).exists()] == []
+    assert len(list((checkout / "results" / experiment).glob("events.out.tfevents.*"))) == 1

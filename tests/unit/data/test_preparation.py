@@ -1,0 +1,85 @@
+"""Cases brought into the store: all that cannot be used are named together, by row and patient."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fuse_examples.imaging.oai_example.data.cases import Case
+from fuse_examples.imaging.oai_example.data.header_check import CaseHeaders
+from fuse_examples.imaging.oai_example.data.preparation import prepare_cases
+from fuse_examples.imaging.oai_example.data.scans import read_header
+from fuse_examples.imaging.oai_example.data.store import VolumeStore
+from fuse_examples.imaging.oai_example.errors import DataError
+
+CSV = Path("table.csv")
+WriteNifti = Callable[..., Path]
+
+
+@pytest.fixture
+def prepare(tmp_path: Path) -> Callable:
+    def run(pairs: list[tuple[Path, Path | None]], **options):
+        cases = [Case(row, f"c{row}", f"P{row}", image, mask, "0", {}) for row, (image, mask) in enumerate(pairs, start=2)]
+        headers = {case.name: CaseHeaders(read_header(case.image), read_header(case.mask) if case.mask else None) for case in cases}
+        return prepare_cases(cases, headers, VolumeStore(tmp_path / "store", "RAS", (0.5, 99.5)), CSV, **options)
+
+    return run
+
+
+def image(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 1, (4, 5, 6)).astype(np.float32)
+
+
+def labels(highest: int = 1) -> np.ndarray:
+    values = np.zeros((4, 5, 6), np.uint8)
+    values[1:3, 2, 2:4] = highest
+    return values
+
+
+def test_good_cases_come_back_in_order_and_open(prepare: Callable, write_nifti: WriteNifti) -> None:
+    pairs = [(write_nifti(image(n), name=f"i{n}.nii"), write_nifti(labels(), name=f"m{n}.nii")) for n in range(3)]
+    ready = prepare(pairs, num_classes=2)
+    assert [one.case.row for one in ready] == [2, 3, 4]
+    assert all(np.array_equal(one.image().array, image(n)) for n, one in enumerate(ready))
+    assert ready[0].mask().label_counts == {0: 116, 1: 4}
+
+
+def test_every_problem_is_named_at_once(prepare: Callable, write_nifti: WriteNifti) -> None:
+    broken = image()
+    broken[0, 0, 0] = np.inf
+    pairs = [
+        (write_nifti(broken, name="inf.nii"), write_nifti(labels(), name="m.nii")),
+        (write_nifti(image(), name="good.nii"), write_nifti(labels(), name="m2.nii")),
+        (write_nifti(np.zeros((4, 5, 6), np.int16), name="flat.nii"), None),
+        (write_nifti(image(), name="i4.nii"), write_nifti(labels(5), name="m4.nii")),
+    ]
+    with pytest.raises(DataError) as error:
+        prepare(pairs, num_classes=3)
+    first, second, third = error.value.problems
+    assert first.startswith(f"table.csv:2: patient P2: {pairs[0][0]}: 1 of 120 voxels are NaN or infinite")
+    assert second.startswith(f"table.csv:4: patient P4: {pairs[2][0]}: every voxel has the value 0")
+    assert third == (
+        f"table.csv:5: patient P5: the mask {pairs[3][1]} holds label 5 (4 voxels), but num_classes is 3, which allows labels 0 to 2. "
+        "Set num_classes to 6 or correct the mask."
+    )
+
+
+def test_a_long_list_is_cut(prepare: Callable, write_nifti: WriteNifti) -> None:
+    pairs = [(write_nifti(np.zeros((4, 5, 6), np.int16), name=f"{n}.nii"), None) for n in range(23)]
+    with pytest.raises(DataError) as error:
+        prepare(pairs)
+    assert len(error.value.problems) == 21
+    assert error.value.problems[-1] == "... and 3 more"
+
+
+def test_without_num_classes_any_label_will_do(prepare: Callable, write_nifti: WriteNifti) -> None:
+    (ready,) = prepare([(write_nifti(image(), name="i.nii"), write_nifti(labels(200), name="m.nii"))])
+    assert ready.mask().label_counts[200] == 4
+
+
+def test_a_mask_takes_its_images_place_where_told(prepare: Callable, write_nifti: WriteNifti) -> None:
+    pair = (write_nifti(image(), np.diag([-1.0, 1, 1, 1]), name="i.nii"), write_nifti(labels(), np.diag([7.0, 7, 7, 1]), name="m.nii"))
+    (ready,) = prepare([pair], mask_takes_image_affine=True)
+    assert np.array_equal(ready.mask().grid.affine, ready.image().grid.affine)
+    assert np.array_equal(ready.mask().array, labels()[::-1])

@@ -1,0 +1,249 @@
+"""The store: never stale, never half-written, shared by processes, and exactly the voxels of the file."""
+
+import json
+import multiprocessing
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from series_files import SAGITTAL, ras_affine, series_in
+
+from fuse_examples.imaging.oai_example.data import store as store_module
+from fuse_examples.imaging.oai_example.data.scans import read_header, read_volume
+from fuse_examples.imaging.oai_example.data.store import VolumeStore
+from fuse_examples.imaging.oai_example.errors import ConfigError, DataError
+from fuse_examples.imaging.oai_example.geometry.volume import Grid
+
+WriteNifti = Callable[..., Path]
+PERCENTILES = (0.5, 99.5)
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> VolumeStore:
+    return VolumeStore(tmp_path / "store", "RAS", PERCENTILES)
+
+
+def scan(seed: int = 0, dtype: Any = np.int16) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-300, 900, (5, 6, 7)).astype(dtype)
+
+
+def stamp(path: Path) -> str:
+    return read_header(path).fingerprint
+
+
+def entries(store: VolumeStore) -> list[str]:
+    return sorted(entry.name for entry in store.folder.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.uint8, np.float32])
+def test_an_image_keeps_its_number_type_and_its_voxels(store: VolumeStore, write_nifti: WriteNifti, dtype: Any) -> None:
+    values = np.abs(scan()).astype(dtype)
+    image = store.image(path := write_nifti(values), stamp(path))
+    assert image.array.dtype == dtype
+    assert np.array_equal(image.array, values)
+    assert isinstance(image.array, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        image.array[0, 0, 0] = 1
+
+
+def test_axes_are_turned_and_the_place_in_space_kept(tmp_path: Path, write_nifti: WriteNifti) -> None:
+    affine = np.array([[0, 0, -0.5, 40], [0, 2, 0, -3], [1.5, 0, 0, 9], [0, 0, 0, 1.0]])
+    path = write_nifti(scan(), affine)
+    image = VolumeStore(tmp_path / "store", "PSR", PERCENTILES).image(path, stamp(path))
+    assert image.grid.orientation == "PSR"
+    assert image.source.shape == (5, 6, 7)
+    assert np.array_equal(image.source.affine, affine)
+    for index in ((0, 0, 0), (3, 2, 1), (5, 4, 6)):  # world position -> the file's voxel
+        world = image.grid.affine @ [*index, 1]
+        i, j, k = np.rint(np.linalg.solve(affine, world)[:3]).astype(int)
+        assert image.array[index] == scan()[i, j, k]
+
+
+def test_statistics_are_those_of_all_voxels(store: VolumeStore, write_nifti: WriteNifti) -> None:
+    found = store.image(path := write_nifti(scan()), stamp(path)).statistics
+    low, high = np.percentile(scan(), PERCENTILES)
+    expected = [low, high, scan().min(), scan().max(), scan().mean(), scan().std()]
+    assert list(found.as_dict().values()) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_changed_file_is_not_served_stale(store: VolumeStore, write_nifti: WriteNifti) -> None:
+    first = store.image(path := write_nifti(scan(1)), stamp(path))
+    status = path.stat()
+    write_nifti(scan(2))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))  # within the same second
+    second = store.image(path, stamp(path))
+    assert np.array_equal(second.array, scan(2))
+    assert np.array_equal(first.array, scan(1))  # a run that has it open keeps it
+
+
+def test_a_slice_that_was_replaced_in_a_folder_is_seen(store: VolumeStore, tmp_path: Path) -> None:
+    folder = series_in(tmp_path / "series", scan(1, np.int16))
+    store.image(folder, stamp(folder))
+    series_in(folder, scan(2, np.int16))
+    assert np.array_equal(store.image(folder, stamp(folder)).array, read_volume(folder).array)
+
+
+def test_settings_and_kinds_have_entries_of_their_own(tmp_path: Path, write_nifti: WriteNifti) -> None:
+    path = write_nifti(np.abs(scan()))
+    mark, folder = stamp(path), tmp_path / "store"
+    VolumeStore(folder, "RAS", PERCENTILES).image(path, mark)
+    wider = VolumeStore(folder, "RAS", (0, 100)).image(path, mark)
+    turned = VolumeStore(folder, "LAS", PERCENTILES).image(path, mark)
+    mask = VolumeStore(folder, "RAS", PERCENTILES).mask(path, mark)
+    assert (wider.statistics.low, wider.statistics.high) == (np.abs(scan()).min(), np.abs(scan()).max())
+    assert np.array_equal(turned.array, np.abs(scan())[::-1])
+    assert sum(mask.label_counts.values()) == scan().size
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_an_entry_is_built_once(store: VolumeStore, write_nifti: WriteNifti, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.image(path := write_nifti(scan()), mark := stamp(path))
+    monkeypatch.setattr(store_module, "read_volume", lambda path: pytest.fail("read again"))
+    assert np.array_equal(store.image(path, mark).array, scan())
+
+
+def test_a_dicom_folder_and_its_nifti_have_one_array_and_one_scale(store: VolumeStore, tmp_path: Path, write_nifti: WriteNifti) -> None:
+    values = np.random.default_rng(5).integers(0, 4000, (31, 33, 35)).astype(np.int16)
+    folder = series_in(tmp_path / "series", values)
+    affine = ras_affine(SAGITTAL, (10, -20, 30), (0.5, 0.75), 2.0)
+    path = write_nifti(np.ascontiguousarray(values.transpose(2, 1, 0)), affine)
+    dicom, nifti = store.image(folder, stamp(folder)), store.image(path, stamp(path))
+    assert np.array_equal(dicom.array, nifti.array)
+    assert dicom.statistics == nifti.statistics  # to the last bit: mean and deviation are sums
+
+
+# ---- masks
+
+
+def test_labels_are_counted_and_sampled_evenly(store: VolumeStore, write_nifti: WriteNifti) -> None:
+    labels = np.zeros((20, 30, 40), np.uint8)
+    labels[2:4, 5, 6] = 1
+    labels[5:20, 10:30, 10:40] = 4
+    mask = store.mask(path := write_nifti(labels), stamp(path))
+    assert mask.label_counts == {0: labels.size - 2 - 9000, 1: 2, 4: 9000}
+    assert set(mask.foreground) == {1, 4}
+    assert mask.foreground[1].tolist() == [[2, 5, 6], [3, 5, 6]]
+    sample = mask.foreground[4]
+    assert len(np.unique(sample, axis=0)) == len(sample) == 1000
+    assert (labels[tuple(sample.T)] == 4).all()
+    assert np.abs(sample.mean(axis=0) - [12, 19.5, 24.5]).max() < 0.5
+
+
+def test_a_mask_can_take_its_images_place(store: VolumeStore, write_nifti: WriteNifti) -> None:
+    labels = np.abs(scan()).astype(np.uint8)
+    path = write_nifti(labels, np.diag([9.0, 9, 9, 1]))
+    place = np.diag([-1.0, 1, 1, 1])
+    mask = store.mask(path, stamp(path), Grid((5, 6, 7), place))
+    assert np.array_equal(mask.source.affine, place)
+    assert np.array_equal(mask.array, labels[::-1])
+    assert np.array_equal(store.mask(path, stamp(path)).array, labels)  # and its own, where asked so
+
+
+def test_a_negative_label_is_refused_and_nothing_is_stored(store: VolumeStore, write_nifti: WriteNifti) -> None:
+    labels = np.zeros((5, 6, 7), np.int16)
+    labels[0, 0, :3] = -2
+    path = write_nifti(labels)
+    with pytest.raises(DataError, match=rf"the mask {path} holds label -2 \(3 voxels\); labels are 0 and up. Correct the mask."):
+        store.mask(path, stamp(path))
+    assert not store.folder.exists()
+
+
+# ---- writing
+
+
+def test_a_build_that_breaks_off_leaves_nothing(store: VolumeStore, write_nifti: WriteNifti, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_nifti(scan())
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module.json, "dumps", _second_call_raises(json.dumps))
+        with pytest.raises(KeyboardInterrupt):
+            store.image(path, stamp(path))
+    assert entries(store) == []
+    assert np.array_equal(store.image(path, stamp(path)).array, scan())
+
+
+def _second_call_raises(function: Callable[..., str]) -> Callable[..., str]:
+    calls = []
+
+    def call(*args: Any, **options: Any) -> str:  # the first names the entry, the second writes it, after the voxels
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return function(*args, **options)
+
+    return call
+
+
+def test_a_build_that_is_killed_leaves_no_entry(store: VolumeStore, write_nifti: WriteNifti) -> None:
+    path = write_nifti(scan())
+
+    def build() -> None:
+        store_module.os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        store.image(path, stamp(path))
+
+    child = FORK.Process(target=build)
+    child.start()
+    child.join(30)
+    assert child.exitcode == -signal.SIGKILL
+    (left,) = entries(store)
+    assert left.startswith(".building-")
+    assert np.array_equal(store.image(path, stamp(path)).array, scan())
+
+    store.remove_abandoned()  # it may be another process's work in progress
+    assert left in entries(store)
+    os.utime(store.folder / left, (time.time() - 25 * 3600,) * 2)
+    store.remove_abandoned()
+    assert len(entries(store)) == 1
+    assert left not in entries(store)
+
+
+def test_two_processes_that_build_the_same_entry(store: VolumeStore, write_nifti: WriteNifti, tmp_path: Path) -> None:
+    path = write_nifti(scan())
+    together, rename = FORK.Barrier(2), os.rename
+
+    def build(number: int) -> None:
+        def both_at_once(*names: Any) -> None:
+            together.wait(20)
+            rename(*names)
+
+        store_module.os.rename = both_at_once  # type: ignore[assignment]
+        image = store.image(path, stamp(path))
+        (tmp_path / f"seen_{number}").write_bytes(image.array.tobytes())
+
+    children = [FORK.Process(target=build, args=(number,)) for number in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(30)
+    assert [child.exitcode for child in children] == [0, 0]
+    assert [(tmp_path / f"seen_{number}").read_bytes() for number in range(2)] == [scan().tobytes()] * 2
+    (entry,) = entries(store)
+    assert not entry.startswith(".")
+
+
+def test_others_may_read_what_one_has_stored(store: VolumeStore, write_nifti: WriteNifti) -> None:
+    before = os.umask(0o022)
+    try:
+        store.image(path := write_nifti(scan()), stamp(path))
+    finally:
+        os.umask(before)
+    (entry,) = store.folder.iterdir()
+    assert stat.S_IMODE(entry.stat().st_mode) == 0o755
+    assert all(stat.S_IMODE(file.stat().st_mode) == 0o644 for file in entry.iterdir())
+
+
+def test_a_full_disk_is_said_in_words(store: VolumeStore, write_nifti: WriteNifti, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = write_nifti(scan())
+    monkeypatch.setattr(store_module.np, "save", full)
+    with pytest.raises(ConfigError, match=rf"store.path: {store.folder} cannot be written \(No space left on device\). Free space"):
+        store.image(path, stamp(path))
+    assert entries(store) == []

@@ -1,0 +1,60 @@
+"""What travels in a checkpoint: plain, enough to repeat the preprocessing and rebuild the network, and no patient's name."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from fuse_examples.imaging.oai_example.data.cases import Case
+from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
+from fuse_examples.imaging.oai_example.errors import WeightsError
+from fuse_examples.imaging.oai_example.models.backbone import build_backbone
+from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, read_stage_checkpoint, saved_backbone, saved_config
+from fuse_examples.imaging.oai_example.training.checkpoints import FORMAT_VERSION, PROJECT, check_plain
+from fuse_examples.imaging.oai_example.training.patient_hashes import overlap
+
+PREPROCESSING = Preprocessing("RAS", "percentile", (0.5, 99.5), None, (16, 16, 16))
+
+
+def entry(patients: tuple[str, ...] = ("9000099", "9000100"), inherited: tuple[str, ...] = (), **facts: Any) -> dict[str, Any]:
+    cases = [Case(row, f"c{row}", patient, Path("i"), None, "0", {}) for row, patient in enumerate(patients, start=2)]
+    config = SimpleNamespace(dump=lambda: {"width": 4, "csv_path": "cases.csv"})
+    backbone = build_backbone("unet3d", width=4, norm_statistics="instance")
+    return project_entry("segmentation", config, backbone, PREPROCESSING, cases, inherited, **facts)  # type: ignore[arg-type]
+
+
+def test_the_entry_is_plain_and_holds_no_name_of_a_patient() -> None:
+    made = entry(structures=["ball"])
+    check_plain(made)
+    assert "9000099" not in str(made)
+    assert overlap(["9000099", "9000100", "9000101"], made["patients"]) == ["9000099", "9000100"]
+    assert made["structures"] == ["ball"]
+
+
+def test_patients_of_the_weights_it_started_from_are_kept() -> None:
+    first = entry(("A", "B"))
+    second = entry(("C",), tuple(first["patients"]))
+    assert overlap("ABCD", second["patients"]) == ["A", "B", "C"]
+
+
+def test_preprocessing_and_network_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "some.ckpt"
+    torch.save({PROJECT: entry() | {"format_version": FORMAT_VERSION}, "state_dict": {}}, path)
+    project = read_stage_checkpoint(path, "test_ckpt", "segmentation")[PROJECT]
+    assert Preprocessing.from_dict(project["preprocessing"]) == PREPROCESSING
+    assert saved_config({PROJECT: project}) == {"width": 4, "csv_path": "cases.csv"}
+    rebuilt, original = saved_backbone(project, with_decoder=True), build_backbone("unet3d", width=4, norm_statistics="instance")
+    assert rebuilt.options == original.options
+    assert {name: tensor.shape for name, tensor in rebuilt.state_dict().items()} == {n: t.shape for n, t in original.state_dict().items()}
+
+
+def test_a_checkpoint_of_another_stage_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "some.ckpt"
+    torch.save({PROJECT: entry() | {"format_version": FORMAT_VERSION}, "state_dict": {}}, path)
+    with pytest.raises(WeightsError) as error:
+        read_stage_checkpoint(path, "test_ckpt", "classification")
+    assert str(error.value) == (
+        f"test_ckpt: {path} is a checkpoint of segmentation, not of classification. Give a checkpoint that classification.py wrote."
+    )

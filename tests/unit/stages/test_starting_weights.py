@@ -12,7 +12,7 @@ from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.errors import ConfigError, DataError
 from fuse_examples.imaging.oai_example.models.unet3d import UNet3D
 from fuse_examples.imaging.oai_example.models.weights import save_backbone
-from fuse_examples.imaging.oai_example.stages.starting_weights import StartingWeights, refuse_seen_patients, starting_weights
+from fuse_examples.imaging.oai_example.stages.starting_weights import StartingWeights, keep_report, refuse_seen_patients, starting_weights
 from fuse_examples.imaging.oai_example.training.patient_hashes import hash_patients
 
 TAUGHT = {"backbone": "unet3d", "width": 2, "norm_statistics": "instance", "orientation": "LAS", "intensity": {"method": "zscore"}}
@@ -41,7 +41,7 @@ def test_from_scratch() -> None:
     network = UNet3D(width=2)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     found, weights, notes = starting_weights(config())
-    weights.load_into(network, None)
+    assert weights.load_into(network) is None
     assert (found, weights.key, weights.path, weights.patients, notes) == (config(), None, None, [], ())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
@@ -54,7 +54,7 @@ def test_every_tensor_of_the_file_reaches_the_network_and_the_report_the_folder_
     network = UNet3D(width=2)
     decoder = {name: value.clone() for name, value in network.state_dict().items() if network.is_decoder_key(name)}
     with caplog.at_level(logging.INFO):
-        weights.load_into(network, tmp_path)
+        keep_report(weights.load_into(network), tmp_path)
     state = network.state_dict()
     source = trained_unet().state_dict()
     assert len(source) == 56

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fuse_examples.imaging.oai_example.evaluation.classification_report import write_classification_report
-from fuse_examples.imaging.oai_example.evaluation.classification_results import ClassifiedCase, Target, write_classification_results
+from fuse_examples.imaging.oai_example.evaluation.classification_results import write_classification_results
+from fuse_examples.imaging.oai_example.evaluation.classified_cases import ClassifiedCase, Target
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.run_facts import RunFacts
 

@@ -7,12 +7,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from fuse_examples.imaging.oai_example.evaluation.classification_results import (
-    ClassifiedCase,
-    Target,
-    target_metrics,
-    write_classification_results,
-)
+from fuse_examples.imaging.oai_example.evaluation.classification_results import target_metrics, write_classification_results
+from fuse_examples.imaging.oai_example.evaluation.classified_cases import ClassifiedCase, Target
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 
 COHORT = Target("V00COHORT", ("1: Progression", "3: Non-exposed control group"), "1: Progression")

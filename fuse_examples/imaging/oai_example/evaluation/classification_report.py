@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fuse_examples.imaging.oai_example.evaluation.classification_metrics import precision_recall_curve, roc_curve
-from fuse_examples.imaging.oai_example.evaluation.classification_results import ClassifiedCase, Known, Target, known_cases
+from fuse_examples.imaging.oai_example.evaluation.classified_cases import ClassifiedCase, Known, Target, known_cases
 from fuse_examples.imaging.oai_example.evaluation.figures import confusion_plot, precision_recall_plot, roc_plot, save_png
 from fuse_examples.imaging.oai_example.evaluation.report import Block, Paragraph, Picture, Report, Row, Section, Table
 from fuse_examples.imaging.oai_example.evaluation.run_facts import (

@@ -11,7 +11,8 @@ from fuse_examples.imaging.oai_example.configuration.classification_config impor
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.class_index import ClassIndex
 from fuse_examples.imaging.oai_example.evaluation.classification_report import write_classification_report
-from fuse_examples.imaging.oai_example.evaluation.classification_results import ClassifiedCase, Target, write_classification_results
+from fuse_examples.imaging.oai_example.evaluation.classification_results import write_classification_results
+from fuse_examples.imaging.oai_example.evaluation.classified_cases import ClassifiedCase, Target
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.run_facts import interval_text, three_digits
 from fuse_examples.imaging.oai_example.stages.report_facts import run_facts

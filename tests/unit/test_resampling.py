@@ -94,13 +94,61 @@ def test_a_point_phantom_lands_where_the_affine_says_and_comes_back(angles, flip
     assert np.abs(centre(back) - point).max() < 0.01
 
 
+def scipy_displaced(array: np.ndarray, matrix: np.ndarray, field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The input index of each voxel of a view, (3, d, h, w), and SciPy's value there, of the averaged volume where an axis is reduced."""
+    shape = field.shape[1:]
+    index = np.moveaxis(np.indices(shape), 0, -1) @ matrix[:3, :3].T + matrix[:3, 3]
+    index = np.moveaxis(index, -1, 0) + field
+    cells = averaging_cells(matrix)
+    identity = np.diag([*cells, 1.0])
+    identity[:3, 3] = (cells - 1) / 2
+    averaged = scipy_views(array, identity, tuple(-(-n // c) for n, c in zip(array.shape, cells, strict=True)), order=1)
+    of_cell = (index - (cells - 1)[:, None, None, None] / 2) / cells[:, None, None, None]
+    return index, ndimage.map_coordinates(averaged, of_cell, order=1, mode="nearest")
+
+
+@settings(max_examples=40, deadline=None)
+@given(ANGLES, st.floats(0.3, 3.5), st.floats(0, 6), st.integers(0, 99))
+def test_a_displaced_view_equals_scipys_map_coordinates(angles, scale, strength, seed) -> None:
+    array, shape = smooth((24, 31, 18), seed), (9, 11, 10)
+    matrix = view_map((12, 15, 9), (12, 10, 9), shape, (1.5, 0.7, 0.7), rotation_matrix(angles), scale)
+    field = np.stack([smooth(shape, seed + axis + 1) for axis in range(3)])
+    field *= strength / np.abs(field).max()
+    ours = resample(array, matrix, shape, outside=np.nan, displacement=field).numpy()
+    index, theirs = scipy_displaced(array, matrix, field)
+    edge = np.array(array.shape)[:, None, None, None] - 0.5
+    inside = ((index > -0.5 + 1e-3) & (index < edge - 1e-3)).all(0)
+    out = ((index < -0.5 - 1e-3) | (index > edge + 1e-3)).any(0)
+    assert np.abs(ours - theirs)[inside].max(initial=0) <= 1e-4 * np.ptp(array)
+    assert np.isnan(ours[out]).all()
+    assert not np.isnan(ours[inside]).any()
+
+
 @settings(max_examples=25, deadline=None)
-@given(ANGLES, FLIPS, st.floats(0.7, 1.4))
-def test_image_and_mask_stay_aligned(angles, flips, scale) -> None:
+@given(ANGLES, FLIPS, st.floats(0.7, 3.0), st.tuples(*[st.floats(-4, 4)] * 3), st.sampled_from(["linear", "nearest"]))
+def test_no_displacement_changes_nothing_and_a_constant_one_shifts(angles, flips, scale, shift, mode) -> None:
+    array, shape = smooth((20, 22, 21), 5), (8, 9, 10)
+    matrix = view_map((10, 11, 10), (12, 12, 12), shape, (1, 1, 1), rotation_matrix(angles), scale, flips)
+    still = resample(array, matrix, shape, mode, displacement=np.zeros((3, *shape), np.float32))
+    assert torch.allclose(still, resample(array, matrix, shape, mode), atol=1e-5)
+    moved = matrix.copy()
+    moved[:3, 3] += shift
+    field = torch.tensor(shift, dtype=torch.float32)[:, None, None, None].expand(3, *shape)
+    by_field, by_matrix = (resample(array, m, shape, mode, displacement=f) for m, f in ((matrix, field), (moved, None)))
+    index = np.moveaxis(np.indices(shape), 0, -1) @ moved[:3, :3].T + moved[:3, 3]
+    on_border = (np.abs(index - np.floor(index) - 0.5) < 1e-3).any(-1)  # between two voxels rounding decides, or what is outside
+    assert np.abs((by_field - by_matrix).numpy())[~on_border].max(initial=0) <= 1e-4 * np.ptp(array)
+
+
+@settings(max_examples=25, deadline=None)
+@given(ANGLES, FLIPS, st.floats(0.7, 1.4), st.floats(0, 5))
+def test_image_and_mask_stay_aligned(angles, flips, scale, strength) -> None:
     mask = (smooth((26, 30, 28), 3) > 0).astype(np.uint8)
     matrix = view_map((13, 15, 14), (22, 26, 24), (20, 24, 22), (1, 1, 1), rotation_matrix(angles), scale, flips)
-    as_image = resample(mask, matrix, (20, 24, 22)).numpy()
-    as_mask = resample(mask, matrix, (20, 24, 22), mode="nearest").numpy()
+    field = np.stack([smooth((20, 24, 22), seed) for seed in (7, 8, 9)])
+    field *= strength / np.abs(field).max()
+    as_image = resample(mask, matrix, (20, 24, 22), displacement=field).numpy()
+    as_mask = resample(mask, matrix, (20, 24, 22), mode="nearest", displacement=field).numpy()
     sure = np.abs(as_image - 0.5) > 0.4375  # away from borders by more than rounding
     assert set(np.unique(as_mask)) <= {0.0, 1.0}
     assert np.array_equal(as_mask[sure & (as_image > 0.999)], as_image[sure & (as_image > 0.999)].round())

@@ -1,7 +1,8 @@
 """The one resampling of the project: an affine map from output to input indices, linear for images, nearest for masks.
 
-A view is cropped, rotated, scaled, flipped and resized by a single interpolation of the voxels it needs. Where an axis is reduced
-beyond 2x, the input is first averaged over whole voxels, because linear interpolation alone would skip voxels and alias.
+A view is cropped, rotated, scaled, flipped and resized by a single interpolation of the voxels it needs; an elastic field is added to
+the same coordinates. Where an axis is reduced beyond 2x, the input is first averaged over whole voxels, because linear interpolation
+alone would skip voxels and alias.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ def resample(
     output_shape: Sequence[int],
     mode: Mode = "linear",
     outside: float = 0.0,
+    displacement: NDArray[np.float32] | Tensor | None = None,
 ) -> Tensor:
     """Sample `array` at the voxels of a view.
 
@@ -34,21 +36,27 @@ def resample(
         output_shape: voxels of the view.
         mode: "linear" for images, logits and probabilities; "nearest" for masks.
         outside: value of view voxels whose centre lies outside the input's voxels.
+        displacement: (3, *output_shape), in voxels of the input along its axes: an elastic field that is added to where `matrix` takes
+            each voxel of the view. It does not change what is averaged.
 
     Returns:
         float32 tensor of shape `output_shape`, with the leading C of the input if it has one.
     """
     shape = np.array(array.shape[-3:])
     cells = averaging_cells(matrix) if mode == "linear" else np.ones(3, dtype=int)
-    start, stop = _needed_box(matrix, output_shape, shape, cells)
+    field = None if displacement is None else torch.as_tensor(displacement, dtype=torch.float32)
+    low, high = _index_range(matrix, output_shape, field)
+    start, stop = _needed_box(low, high, shape, cells)
     part = _as_batch(array[..., start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]])
     part = _average(part, cells)
     to_part = _index_to_part(start, cells) @ matrix
     theta = torch.from_numpy(_normalised(to_part, part.shape[2:], output_shape)).to(torch.float32)
     grid = F.affine_grid(theta[None], [1, 1, *output_shape], align_corners=False)
+    if field is not None:
+        grid = grid + _as_grid(field, cells * part.shape[2:])
     sampling = "bilinear" if mode == "linear" else "nearest"
     view = F.grid_sample(part, grid, mode=sampling, padding_mode="border", align_corners=False)[0]
-    if _reaches_outside(matrix, output_shape, shape):
+    if _reaches_outside(low, high, shape):
         view[:, _outside(grid[0], start, cells, np.array(part.shape[2:]), shape)] = outside
     return view if array.ndim == 4 else view[0]
 
@@ -60,19 +68,22 @@ def averaging_cells(matrix: Matrix) -> NDArray[np.int64]:
 
 
 def _needed_box(
-    matrix: Matrix, output_shape: Sequence[int], shape: NDArray[np.int64], cells: NDArray[np.int64]
+    low: NDArray[np.float64], high: NDArray[np.float64], shape: NDArray[np.int64], cells: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First and last-plus-one input voxel that the view touches, widened to whole averaging cells counted from voxel 0."""
-    low, high = _index_range(matrix, output_shape)
     start = np.clip(np.floor((low - 1) / cells - 1) * cells, 0, (shape - 1) // cells * cells).astype(np.int64)
     stop = np.clip((np.ceil((high + 1) / cells) + 2) * cells, start + 1, shape).astype(np.int64)
     return start, stop
 
 
-def _index_range(matrix: Matrix, output_shape: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Smallest and largest input index over the centres of the view's voxels."""
+def _index_range(matrix: Matrix, output_shape: Sequence[int], field: Tensor | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Smallest and largest input index over the centres of the view's voxels; with a displacement, bounds of them."""
     reach = matrix[:3, :3] * (np.asarray(output_shape) - 1)
-    return matrix[:3, 3] + np.minimum(reach, 0).sum(axis=1), matrix[:3, 3] + np.maximum(reach, 0).sum(axis=1)
+    low, high = matrix[:3, 3] + np.minimum(reach, 0).sum(axis=1), matrix[:3, 3] + np.maximum(reach, 0).sum(axis=1)
+    if field is None:
+        return low, high
+    least, largest = field.flatten(1).aminmax(dim=1)
+    return low + least.numpy(), high + largest.numpy()
 
 
 def _as_batch(part: NDArray[Any] | Tensor) -> Tensor:
@@ -111,8 +122,12 @@ def _normalised(matrix: Matrix, input_shape: Sequence[int], output_shape: Sequen
     return np.ascontiguousarray(unit[[2, 1, 0]][:, [2, 1, 0, 3]])
 
 
-def _reaches_outside(matrix: Matrix, output_shape: Sequence[int], shape: NDArray[np.int64]) -> bool:
-    low, high = _index_range(matrix, output_shape)
+def _as_grid(field: Tensor, spanned: NDArray[np.int64]) -> Tensor:
+    """A displacement in input voxels in torch's terms, where -1 to 1 spans that many voxels: (1, d, h, w, 3), last axis first."""
+    return (field * torch.from_numpy(2.0 / spanned).to(field)[:, None, None, None]).flip(0).movedim(0, -1)[None]
+
+
+def _reaches_outside(low: NDArray[np.float64], high: NDArray[np.float64], shape: NDArray[np.int64]) -> bool:
     return bool((low < -0.5 - 1e-6).any() or (high > shape - 0.5 + 1e-6).any())
 
 

@@ -1,0 +1,1 @@
+"""Folds that no patient crosses, with the classes spread evenly."""

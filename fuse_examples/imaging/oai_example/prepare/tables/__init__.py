@@ -1,0 +1,1 @@
+"""Tables of text: read whatever separates their cells, written whole, with paths relative to their own folder."""

@@ -44,6 +44,14 @@ def test_label_counts_are_the_masks(cases: Path, tmp_path: Path, capsys: pytest.
     assert f"structure_1 {voxels:,} voxels" in capsys.readouterr().out
 
 
+def test_much_padding_is_a_warning(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    crops = {"global_size": [16, 16, 12], "local_size": [12, 12, 9], "n_local": 1}
+    assert small_stages.start("dino", cases, tmp_path / "results", "--check", crops=crops) == 0
+    told = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("padding")]
+    assert told[0] == "crops.global_size [16, 16, 12] becomes [16, 16, 16] in unet3d, 25% of it padding"
+    assert told[1].startswith("warning: crops.local_size [12, 12, 9] becomes [16, 16, 16] in unet3d, 68% of it padding, ")
+
+
 def test_a_mistake_is_found_by_it_too(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert small_stages.start("segmentation", cases, tmp_path / "results", "--check", resize_to=[16, 16, 20]) == 2
-    assert "multiples of 8" in capsys.readouterr().err
+    assert small_stages.start("segmentation", cases, tmp_path / "results", "--check", resize_to=[16, 16, 6]) == 2
+    assert "8 voxels or more" in capsys.readouterr().err

@@ -199,9 +199,9 @@ def test_the_real_folder_with_two_echoes(attempt: Attempt, real_data: Path) -> N
     attempt.refused(line=f"{attempt.csv}:2: ", says=["P0", str(folder), "holds 2 volumes"])
 
 
-def test_a_size_that_the_backbone_cannot_take(attempt: Attempt) -> None:
-    attempt.refused("resize_to=[16, 20, 16]", says=["resize_to", "[16, 20, 16]", "multiples of 8", "[16, 16, 16]", "[16, 24, 16]"])
-    attempt.refused("resize_to=null", "patch_size=[16, 16, 9]", says=["patch_size", "multiples of 8"])
+def test_a_size_that_is_too_small_for_the_backbone(attempt: Attempt) -> None:
+    attempt.refused("resize_to=[16, 4, 16]", says=["resize_to", "[16, 4, 16]", "8 voxels or more along every axis", "[16, 8, 16]"])
+    attempt.refused("resize_to=null", "patch_size=[16, 16, 5]", says=["patch_size", "8 voxels or more"])
     assert not attempt.results.exists()
 
 

@@ -1,5 +1,7 @@
 """What every backbone of the catalogue keeps: sizes, names, options, embeddings."""
 
+from math import prod
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 
 from fuse_examples.imaging.oai_example.catalogue import BACKBONES, resolve
 from fuse_examples.imaging.oai_example.errors import ConfigError
-from fuse_examples.imaging.oai_example.models.backbone import Backbone, build_backbone, check_size
+from fuse_examples.imaging.oai_example.models.backbone import Backbone, build_backbone, check_size, describe_padding
+from fuse_examples.imaging.oai_example.models.padding import average_over_image, crop, maximum_over_image, pad, padded_size
 
 SMALL = {"unet3d": {"width": 2}, "swin_unetr": {"width": 12}}
 SIZE = {"unet3d": (16, 16, 24), "swin_unetr": (32, 32, 64)}
@@ -85,9 +88,38 @@ class TestEveryBackbone:
         assert {key: set(vars(module)) for key, module in backbone.named_modules()} == before
         assert not [key for module in backbone.modules() for key, value in vars(module).items() if isinstance(value, torch.Tensor)]
 
-    def test_an_image_of_a_wrong_size_is_refused(self, name: str) -> None:
-        with pytest.raises(ConfigError, match=r"the input's size is \[20, 40, 40\], but"):
-            small(name).embed(torch.zeros(1, 1, 20, 40, 40))
+    @pytest.mark.parametrize("pooling", ["average", "max"])
+    def test_any_size_is_padded_inside_and_the_padding_does_not_count(self, name: str, pooling: str) -> None:
+        backbone = small(name, pooling=pooling).eval()
+        multiple = backbone.size_multiple
+        size = (SIZE[name][0] - 3, SIZE[name][1], SIZE[name][2] + multiple // 2)
+        x = torch.randn(2, 1, *size)
+        with torch.no_grad():
+            by_hand = pad(x, multiple)
+            features, of_padded = backbone.encode(x), backbone.encode(by_hand)
+            # What was padded by hand is image to the network: the same maps, of which decode() gives the part that `x` fills ...
+            assert all(torch.equal(one, other) for one, other in zip(features[1:], of_padded[1:], strict=True))
+            assert torch.equal(backbone.decode(features), crop(backbone.decode(of_padded), size, multiple))
+            # ... and embed() the pooled cells, each with the share that `x` fills.
+            pool = maximum_over_image if pooling == "max" else average_over_image
+            assert torch.equal(backbone.embed(x), pool(features[-1], size, multiple))
+        assert features[0] is x
+
+    def test_a_case_does_not_depend_on_the_padding_of_its_batch_mates(self, name: str) -> None:
+        backbone = small(name, with_decoder=False).eval()
+        x = torch.randn(2, 1, *(length - 2 for length in SIZE[name]))
+        with torch.no_grad():
+            assert torch.allclose(backbone.embed(x)[:1], backbone.embed(x[:1]), atol=1e-5)
+
+    def test_it_trains_on_the_smallest_size_that_it_states(self, name: str) -> None:
+        backbone = small(name).train()
+        edge, cells = backbone.smallest_size, max(1, backbone.smallest_map)
+        size = (edge, edge, edge + (cells - 1) * backbone.size_multiple)
+        check_size(backbone, size, "resize_to")
+        backbone.decode(backbone.encode(torch.randn(1, 1, *size))).square().mean().backward()
+        assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in backbone.parameters())
+        with pytest.raises(ConfigError, match="resize_to is"):
+            check_size(backbone, (edge - 1, *size[1:]), "resize_to")
 
     def test_its_name_is_the_catalogues(self, name: str) -> None:
         assert resolve(BACKBONES[name]).name == name
@@ -111,14 +143,17 @@ class TestEveryBackbone:
 
     @given(size=st.tuples(*[st.integers(1, 260)] * 3))
     @settings(max_examples=40, deadline=None)
-    def test_check_size_takes_multiples_and_nothing_else(self, name: str, size: tuple[int, int, int]) -> None:
+    def test_check_size_takes_every_size_from_the_smallest_on(self, name: str, size: tuple[int, int, int]) -> None:
         cls = resolve(BACKBONES[name])
-        cells = [length / cls.size_multiple for length in size]
-        if all(cell.is_integer() for cell in cells) and (name == "swin_unetr" or cells != [1, 1, 1]):
+        n_cells = prod(length / cls.size_multiple for length in padded_size(size, cls.size_multiple))
+        if min(size) >= cls.smallest_size and n_cells >= cls.smallest_map:
             check_size(cls, size, "resize_to")
         else:
             with pytest.raises(ConfigError, match="resize_to is"):
                 check_size(cls, size, "resize_to")
+
+    def test_the_examples_default_size_is_taken(self, name: str) -> None:
+        check_size(resolve(BACKBONES[name]), (40, 224, 224), "resize_to")
 
 
 def test_every_unknown_option_is_named_at_once() -> None:
@@ -137,38 +172,40 @@ def test_an_unknown_backbone_is_refused() -> None:
     [
         (
             "swin_unetr",
-            (40, 224, 224),
-            "resize_to is [40, 224, 224], but swin_unetr takes multiples of 32 along every axis: 40 does not fit. "
-            "The nearest that fit: [32, 224, 224] or [64, 224, 224].",
+            (16, 224, 31),
+            "resize_to is [16, 224, 31], but swin_unetr trains on 32 voxels or more along every axis: 16, 31 is too few. "
+            "Use a larger size, for example [32, 224, 32].",
         ),
-        ("unet3d", (4, 64, 65), "4, 65 does not fit. The nearest that fit: [8, 64, 64] or [8, 64, 72]."),
-        ("unet3d", (0, 8, 16), "0 does not fit. The nearest that fit: [8, 8, 16]."),
+        ("unet3d", (4, 64, 65), "4 is too few. Use a larger size, for example [8, 64, 65]."),
         ("unet3d", (8, 8, 8), "resize_to is [8, 8, 8], which unet3d reduces to a map of a single voxel"),
         ("unet3d", (8, 8, 8), "for example [8, 16, 16]."),
     ],
 )
-def test_check_size_says_what_fits(name: str, size: tuple[int, int, int], text: str) -> None:
+def test_check_size_says_what_is_enough(name: str, size: tuple[int, int, int], text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_size(resolve(BACKBONES[name]), size, "resize_to")
     assert text in str(caught.value)
 
 
-def test_the_examples_default_size_fits_the_default_backbone() -> None:
-    check_size(small("unet3d"), (40, 224, 224), "resize_to")
+@pytest.mark.parametrize(
+    ("name", "size", "text"),
+    [
+        ("unet3d", (40, 224, 224), None),
+        ("unet3d", (38, 224, 220), "crops.local_size [38, 224, 220] becomes [40, 224, 224] in unet3d, 7% of it padding"),
+        (
+            "swin_unetr",
+            (40, 224, 224),
+            "warning: crops.local_size [40, 224, 224] becomes [64, 224, 224] in swin_unetr, 38% of it padding, which costs time and enters "
+            "the normalisation. These sizes need none: [32, 224, 224] or [64, 224, 224].",
+        ),
+    ],
+)
+def test_padding_is_told_and_much_of_it_is_a_warning(name: str, size: tuple[int, int, int], text: str | None) -> None:
+    assert describe_padding(resolve(BACKBONES[name]), size, "crops.local_size") == text
 
 
-def test_an_average_over_a_large_bfloat16_map_keeps_float32() -> None:
-    class Flat(Backbone):
-        name = "flat"
-        size_multiple = 1
-        encoder_prefixes = decoder_prefixes = ()
-
-        def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
-            return [x]
-
-        def decode(self, features: list[torch.Tensor]) -> torch.Tensor:
-            return features[-1]
-
-    x = torch.rand(1, 2, 16, 16, 16, generator=torch.Generator().manual_seed(0)).bfloat16()
-    embedded = Flat({}, pooling="average", with_decoder=True).embed(x)
-    assert torch.allclose(embedded.double(), x.double().mean((2, 3, 4)), atol=1e-5)
+@pytest.mark.parametrize(("length", "warns"), [(46, False), (44, True)])  # of 64: 28 and 31 per cent padding
+def test_the_warning_starts_above_thirty_per_cent(length: int, warns: bool) -> None:
+    text = describe_padding(resolve(BACKBONES["swin_unetr"]), (64, 64, length), "resize_to")
+    assert text is not None
+    assert text.startswith("warning: ") == warns

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from inspect import signature
+from math import prod
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -11,9 +12,12 @@ from torch import Tensor, nn
 
 from fuse_examples.imaging.oai_example.catalogue import BACKBONES, resolve
 from fuse_examples.imaging.oai_example.errors import ConfigError
+from fuse_examples.imaging.oai_example.models.padding import average_over_image, crop, maximum_over_image, pad, padded_size, padding_share
 
 Pooling = Literal["average", "max"]
 Option = int | float | str | bool
+MUCH_PADDING = 0.3
+"""Share of padding above which `--check` warns: more than that is mostly computed for nothing, and normalisation takes it in."""
 
 
 class Backbone(nn.Module, ABC):
@@ -21,7 +25,8 @@ class Backbone(nn.Module, ABC):
 
     Class attributes:
         name: its name in the catalogue and in a YAML's `backbone`.
-        size_multiple: every spatial size must be a multiple of it.
+        size_multiple: what every spatial size is padded to, along each axis.
+        smallest_size: voxels along each axis that it trains on at least.
         smallest_map: voxels that the deepest map needs at least, for normalisation to have something to measure.
         encoder_prefixes, decoder_prefixes: how the state-dict names of the two halves begin.
 
@@ -34,6 +39,7 @@ class Backbone(nn.Module, ABC):
 
     name: ClassVar[str]
     size_multiple: ClassVar[int]
+    smallest_size: ClassVar[int]
     smallest_map: ClassVar[int] = 1
     encoder_prefixes: ClassVar[tuple[str, ...]]
     decoder_prefixes: ClassVar[tuple[str, ...]]
@@ -50,20 +56,34 @@ class Backbone(nn.Module, ABC):
         self.has_decoder = with_decoder
 
     @abstractmethod
-    def encode(self, x: Tensor) -> list[Tensor]:
-        """Turn (B, C, D, H, W) into what decode() needs and, last, the deepest map (B, feature_dim, d, h, w)."""
+    def _encode(self, x: Tensor) -> list[Tensor]:
+        """Turn (B, C, D, H, W), multiples of `size_multiple`, into what `_decode` needs and, last, the map (B, feature_dim, d, h, w)."""
 
     @abstractmethod
+    def _decode(self, features: Sequence[Tensor]) -> Tensor:
+        """Turn `_encode`'s list into a map (B, decoder_dim, D, H, W) of the padded size."""
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Turn (B, C, D, H, W) of any size into what decode() needs and, last, the deepest map (B, feature_dim, d, h, w).
+
+        The first is `x` itself; the others belong to the padded image (`models.padding`).
+        """
+        return [x, *self._encode(pad(x, self.size_multiple))]
+
     def decode(self, features: Sequence[Tensor]) -> Tensor:
-        """Turn encode()'s list into a map (B, decoder_dim, D, H, W)."""
+        """Turn encode()'s list into a map (B, decoder_dim, D, H, W) of the image's own size."""
+        self._require_decoder()
+        x, *of_padded = features
+        return crop(self._decode(of_padded), x.shape[2:], self.size_multiple)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Pool the deepest map of (B, C, D, H, W) over space to (B, feature_dim), a batch of one included."""
-        deepest = self.encode(x)[-1]
-        if self.pooling == "max":
-            return deepest.amax(dim=(2, 3, 4))
-        # A mean over thousands of voxels is kept in float32 under autocast.
-        return deepest.mean(dim=(2, 3, 4), dtype=torch.float32)
+        """Pool the deepest map of (B, C, D, H, W) over space to (B, feature_dim), a batch of one included.
+
+        Padding does not count: an average weighs each cell by the share of its voxels that are image; a maximum leaves out cells
+        without any.
+        """
+        pool = maximum_over_image if self.pooling == "max" else average_over_image
+        return pool(self.encode(x)[-1], x.shape[2:], self.size_multiple)
 
     def encoder_parameter_names(self) -> tuple[str, ...]:
         """State-dict names, buffers included, of the encoder."""
@@ -87,12 +107,7 @@ class Backbone(nn.Module, ABC):
         """Switch to choices that weights were trained with and no tensor shows; return a sentence for each switch made."""
         return ()
 
-    def check_input(self, x: Tensor) -> None:
-        """Raise ConfigError where the spatial size of (B, C, D, H, W) does not fit."""
-        check_size(self, tuple(x.shape[2:]), "the input's size")
-
-    def require_decoder(self) -> None:
-        """Raise RuntimeError where decode() is called on a backbone that was built without a decoder: our own mistake."""
+    def _require_decoder(self) -> None:
         if not self.has_decoder:
             raise RuntimeError(f"this {self.name} was built without its decoder")
 
@@ -119,27 +134,38 @@ def build_backbone(name: str, *, with_decoder: bool = True, **options: Any) -> B
 
 
 def check_size(backbone: Backbone | type[Backbone], size: Sequence[int], key: str) -> None:
-    """Raise ConfigError where a backbone cannot take a spatial size (D, H, W), in voxels.
+    """Raise ConfigError where a backbone cannot be trained on a spatial size (D, H, W), in voxels.
 
-    The message names `key` (the configuration key that gave the size), the multiple and the nearest sizes that fit.
+    The message names `key` (the configuration key that gave the size), what was found and a size that is large enough.
     """
-    multiple = backbone.size_multiple
-    wrong = [length for length in size if length < 1 or length % multiple]
-    if wrong:
-        below = [max(multiple, length // multiple * multiple) for length in size]
-        above = [max(multiple, -(-length // multiple) * multiple) for length in size]
-        nearest = " or ".join(dict.fromkeys(f"{fitting}" for fitting in (below, above)))
+    short = [length for length in size if length < backbone.smallest_size]
+    if short:
+        enough = [max(length, backbone.smallest_size) for length in size]
         raise ConfigError(
-            f"{key} is {list(size)}, but {backbone.name} takes multiples of {multiple} along every axis: "
-            f"{', '.join(str(length) for length in dict.fromkeys(wrong))} does not fit. The nearest that fit: {nearest}."
+            f"{key} is {list(size)}, but {backbone.name} trains on {backbone.smallest_size} voxels or more along every axis: "
+            f"{', '.join(str(length) for length in dict.fromkeys(short))} is too few. Use a larger size, for example {enough}."
         )
-    cells = [length // multiple for length in size]
-    if cells[0] * cells[1] * cells[2] < backbone.smallest_map:
+    cells = [length // backbone.size_multiple for length in padded_size(size, backbone.size_multiple)]
+    if prod(cells) < backbone.smallest_map:
         larger = [size[0], size[1] * 2, size[2] * 2]
         raise ConfigError(
             f"{key} is {list(size)}, which {backbone.name} reduces to a map of a single voxel, and a single voxel cannot be normalised. "
             f"Use a larger size, for example {larger}."
         )
+
+
+def describe_padding(backbone: Backbone | type[Backbone], size: Sequence[int], key: str) -> str | None:
+    """What `--check` says of a size that is padded, a warning where much of it is; None for a size that fits."""
+    multiple = backbone.size_multiple
+    share = padding_share(size, multiple)
+    if share == 0:
+        return None
+    text = f"{key} {list(size)} becomes {list(padded_size(size, multiple))} in {backbone.name}, {share:.0%} of it padding"
+    if share <= MUCH_PADDING:
+        return text
+    below = [max(multiple, length // multiple * multiple) for length in size]
+    nearest = " or ".join(dict.fromkeys(f"{fitting}" for fitting in (below, list(padded_size(size, multiple)))))
+    return f"warning: {text}, which costs time and enters the normalisation. These sizes need none: {nearest}."
 
 
 def require_whole(key: str, value: object, *, multiple: int = 1) -> int:

@@ -41,6 +41,7 @@ class SwinUNETR(Backbone):
 
     name = "swin_unetr"
     size_multiple = 32
+    smallest_size = 32
     encoder_prefixes = ("swinViT.",)
     decoder_prefixes = ("encoder1.", "encoder2.", "encoder3.", "encoder4.", "encoder10.", "decoder")
 
@@ -75,14 +76,12 @@ class SwinUNETR(Backbone):
             self.decoder1 = network.decoder1
         self.use_patch_merging(patch_merging)
 
-    def encode(self, x: Tensor) -> list[Tensor]:
+    def _encode(self, x: Tensor) -> list[Tensor]:
         """Turn (B, C, D, H, W) into itself and the five hidden states, at 1/2 to 1/32 of the resolution."""
-        self.check_input(x)
         return [x, *self.swinViT(x, True)]
 
-    def decode(self, features: Sequence[Tensor]) -> Tensor:
-        """Turn encode()'s six tensors into (B, width, D, H, W)."""
-        self.require_decoder()
+    def _decode(self, features: Sequence[Tensor]) -> Tensor:
+        """Turn _encode()'s six tensors into (B, width, D, H, W)."""
         image, half, quarter, eighth, sixteenth, deepest = features
         # The instance norms of encoder10, a residual block, would make a single voxel zero, and MONAI's refuse it: the residual remains.
         x = F.leaky_relu(deepest, 0.01) if deepest[0, 0].numel() == 1 else self.encoder10(deepest)
@@ -118,7 +117,7 @@ class PatchMerging(PatchMergingV2):
     offsets: tuple[Offset, ...] = MERGING_OFFSETS["monai_1.5"]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Merge; sizes are even, since `SwinUNETR` takes multiples of 32 only."""
+        """Merge; sizes are even, since images are padded to multiples of 32."""
         joined = torch.cat([x[:, d::2, h::2, w::2] for d, h, w in self.offsets], dim=-1)
         merged: Tensor = self.reduction(self.norm(joined))
         return merged

@@ -29,6 +29,7 @@ class UNet3D(Backbone):
 
     name = "unet3d"
     size_multiple = 8
+    smallest_size = 8
     smallest_map = 2
     encoder_prefixes = ("down_tr64.", "down_tr128.", "down_tr256.", "down_tr512.")
     decoder_prefixes = ("up_tr256.", "up_tr128.", "up_tr64.")
@@ -58,17 +59,15 @@ class UNet3D(Backbone):
             self.up_tr64 = _UpStage(4 * width, 2 * width, norm_statistics)
         self.apply(_initialise)
 
-    def encode(self, x: Tensor) -> list[Tensor]:
+    def _encode(self, x: Tensor) -> list[Tensor]:
         """Turn (B, C, D, H, W) into maps of 2w, 4w, 8w and 16w channels at 1, 1/2, 1/4 and 1/8 of the resolution."""
-        self.check_input(x)
         skip64 = self.down_tr64(x)
         skip128 = self.down_tr128(F.max_pool3d(skip64, 2))
         skip256 = self.down_tr256(F.max_pool3d(skip128, 2))
         return [skip64, skip128, skip256, self.down_tr512(F.max_pool3d(skip256, 2))]
 
-    def decode(self, features: Sequence[Tensor]) -> Tensor:
-        """Turn encode()'s four maps into (B, 2w, D, H, W)."""
-        self.require_decoder()
+    def _decode(self, features: Sequence[Tensor]) -> Tensor:
+        """Turn _encode()'s four maps into (B, 2w, D, H, W)."""
         skip64, skip128, skip256, deepest = features
         x = self.up_tr256(deepest, skip256)
         x = self.up_tr128(x, skip128)

@@ -21,7 +21,7 @@ from fuse_examples.imaging.oai_example.models.heads import ClassificationHeads
 from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin_training
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
 from fuse_examples.imaging.oai_example.stages.classification_results import PredictionWriter, write_results
-from fuse_examples.imaging.oai_example.stages.feasibility import print_test, store_size, try_out
+from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
@@ -61,7 +61,7 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
     preprocessing = preprocessing_of(config, config.resize_to)
     if check:
         data = _training_data(config, cases, preprocessing, classes)
-        try_out(config, _task(config, backbone, classes), data, cases, _facts(config, data, classes))
+        try_out(config, _task(config, backbone, classes), data, cases, _facts(config, data, classes, backbone))
         return
     with run.opened(config.dump(), (*start.notes, *seen, *map(_described, classes))) as environment:
         keep_report(report, run.folder)
@@ -119,8 +119,8 @@ def _training_data(
     )
 
 
-def _facts(config: ClassificationConfig, data: VolumeDataModule, classes: Sequence[ClassIndex]) -> list[str]:
-    return [store_size(data.volumes), *map(_described, classes)]
+def _facts(config: ClassificationConfig, data: VolumeDataModule, classes: Sequence[ClassIndex], backbone: Backbone) -> list[str]:
+    return [store_size(data.volumes), *map(_described, classes), *padding_lines(backbone, {"resize_to": config.resize_to})]
 
 
 def _volumes(config: ClassificationConfig, cases: OpenedCases, chosen: Sequence[Case]) -> tuple[CaseVolumes, ...]:

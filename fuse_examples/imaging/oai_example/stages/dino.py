@@ -13,13 +13,14 @@ from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
 from fuse_examples.imaging.oai_example.evaluation.embeddings import EmbeddingWriter, write_embedding_results
 from fuse_examples.imaging.oai_example.evaluation.view_pictures import ViewPictures
+from fuse_examples.imaging.oai_example.geometry.volume import Shape
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
 from fuse_examples.imaging.oai_example.models.heads import DINOProjectionHead
 from fuse_examples.imaging.oai_example.models.weights import save_backbone
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
 from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin_training
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
-from fuse_examples.imaging.oai_example.stages.feasibility import print_test, store_size, try_out
+from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
@@ -50,8 +51,8 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
     start = begin_training(config, STAGE)
     config, run, weights = start.config, start.run, start.weights
     backbone = build_configured_backbone(config, with_decoder=False)
-    check_size(backbone, config.crops.global_size, "crops.global_size")
-    check_size(backbone, config.crops.local_size, "crops.local_size")
+    for key, size in _sizes(config).items():
+        check_size(backbone, size, key)
     report = weights.load_into(backbone)
     cases = open_cases(config, masks=False)
     seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
@@ -59,7 +60,7 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
     preprocessing = preprocessing_of(config, config.crops.global_size)
     if check:
         data = _training_data(config, cases, preprocessing)
-        try_out(config, _task(config, backbone), data, cases, _facts(config, data))
+        try_out(config, _task(config, backbone), data, cases, _facts(config, data, backbone))
         return
     with run.opened(config.dump(), (*start.notes, *seen)) as environment:
         keep_report(report, run.folder)
@@ -118,8 +119,13 @@ def _training_data(config: DINOConfig, cases: OpenedCases, preprocessing: Prepro
     )
 
 
-def _facts(config: DINOConfig, data: VolumeDataModule) -> list[str]:
-    return [store_size(data.volumes)]
+def _sizes(config: DINOConfig) -> dict[str, Shape]:
+    local = {"crops.local_size": config.crops.local_size} if config.crops.n_local else {}
+    return {"crops.global_size": config.crops.global_size, **local}
+
+
+def _facts(config: DINOConfig, data: VolumeDataModule, backbone: Backbone) -> list[str]:
+    return [store_size(data.volumes), *padding_lines(backbone, _sizes(config))]
 
 
 def _volumes(config: DINOConfig, cases: OpenedCases, chosen: Sequence[Case]) -> tuple[CaseVolumes, ...]:

@@ -5,7 +5,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from fuse_examples.imaging.oai_example.configuration.stage_config import StageCo
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
+from fuse_examples.imaging.oai_example.geometry.volume import Shape
+from fuse_examples.imaging.oai_example.models.backbone import Backbone, describe_padding
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer, device_kind, fit, resolve_precision
 
@@ -89,6 +91,12 @@ def store_size(volumes: Sequence[CaseVolumes]) -> str:
     """A line that says how much of the store these cases take."""
     size = sum(one.image().array.nbytes + (one.mask().array.nbytes if one.case.mask else 0) for one in volumes)
     return f"store         {_bytes(size)}"
+
+
+def padding_lines(backbone: Backbone, sizes: Mapping[str, Shape]) -> list[str]:
+    """Lines on the sizes, by their keys, that the backbone pads."""
+    told = (describe_padding(backbone, size, key) for key, size in sizes.items())
+    return [f"padding       {text}" for text in told if text is not None]
 
 
 def print_test(cases: OpenedCases) -> None:

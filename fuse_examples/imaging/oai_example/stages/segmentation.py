@@ -14,12 +14,13 @@ from fuse_examples.imaging.oai_example.data.segmentation_views import Evaluation
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
 from fuse_examples.imaging.oai_example.evaluation.pictures import SegmentationPictures
 from fuse_examples.imaging.oai_example.evaluation.segmentation_writer import SegmentationWriter
+from fuse_examples.imaging.oai_example.geometry.volume import Shape
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
 from fuse_examples.imaging.oai_example.models.heads import SegmentationHead
 from fuse_examples.imaging.oai_example.objectives.segmentation_loss import DiceCELoss
 from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin_training
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
-from fuse_examples.imaging.oai_example.stages.feasibility import print_test, store_size, try_out
+from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
@@ -49,7 +50,8 @@ def train(config: SegmentationConfig, interruption: Interruption, *, check: bool
     start = begin_training(config, STAGE)
     config, run, weights = start.config, start.run, start.weights
     backbone = build_configured_backbone(config, with_decoder=True)
-    check_size(backbone, config.resize_to or config.patch_size or (), "resize_to" if config.resize_to else "patch_size")
+    for key, size in _sizes(config).items():
+        check_size(backbone, size, key)
     report = weights.load_into(backbone)
     cases = open_cases(config, masks=True, mask_affine=config.mask_affine)
     seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
@@ -57,7 +59,7 @@ def train(config: SegmentationConfig, interruption: Interruption, *, check: bool
     preprocessing = preprocessing_of(config, config.resize_to, config.patch_size, config.spacing)
     if check:
         data = _training_data(config, cases, preprocessing)
-        try_out(config, _task(config, backbone), data, cases, _facts(config, data))
+        try_out(config, _task(config, backbone), data, cases, _facts(config, data, backbone))
         return
     with run.opened(config.dump(), (*start.notes, *seen)) as environment:
         keep_report(report, run.folder)
@@ -116,12 +118,17 @@ def _training_data(config: SegmentationConfig, cases: OpenedCases, preprocessing
     return VolumeDataModule(views, EvaluationCases(validation, preprocessing), config.batch_size, config.n_workers, config.seed)
 
 
-def _facts(config: SegmentationConfig, data: VolumeDataModule) -> list[str]:
+def _sizes(config: SegmentationConfig) -> dict[str, Shape]:
+    return {key: size for key, size in (("resize_to", config.resize_to), ("patch_size", config.patch_size)) if size is not None}
+
+
+def _facts(config: SegmentationConfig, data: VolumeDataModule, backbone: Backbone) -> list[str]:
     counts = {label: sum(one.mask().label_counts.get(label, 0) for one in data.training_volumes) for label in range(config.num_classes)}
     names = ("background", *config.structures)
     return [
         store_size(data.volumes),
         "labels        " + ", ".join(f"{name} {counts[label]:,} voxels" for label, name in enumerate(names)),
+        *padding_lines(backbone, _sizes(config)),
     ]
 
 

@@ -6,7 +6,7 @@ import pytest
 from series_files import SAGITTAL, ras_affine, series_in
 
 from fuse_examples.imaging.oai_example.data.cases import Case
-from fuse_examples.imaging.oai_example.data.header_check import check_headers, check_masks, corner_shift
+from fuse_examples.imaging.oai_example.data.header_check import check_headers, check_masks, corner_shift, examine_voxels, survey_headers
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.geometry.volume import Grid
 
@@ -135,3 +135,29 @@ def test_labels_that_do_not_fit_are_collected(pair: Callable[..., Case]) -> None
     assert "holds the labels 0, 2, 4; with num_classes: 3 labels are 0 to 2. Set num_classes (background included)" in found[2]
     assert "holds the labels 1, 2, 3;" in found[3]
     assert len(found) == 4
+
+
+def test_a_survey_goes_on_after_a_problem(pair: Callable[..., Case], tmp_path: Path) -> None:
+    gone = Case(3, "gone", "Q", tmp_path / "gone", tmp_path / "gone_too", "0", {})
+    good, missing, unequal = survey_headers([pair(labels()), gone, pair(labels(4, 4, 5), row=4)])
+    assert good.headers is not None
+    assert (good.problems, missing.headers, missing.n_missing, unequal.n_missing) == ((), None, 2, 0)
+    assert missing.problems == (f"image {tmp_path / 'gone'}: does not exist.", f"mask {tmp_path / 'gone_too'}: does not exist.")
+    (problem,) = unequal.problems
+    assert problem.startswith(f"mask {unequal.case.mask}: has shape (4, 4, 5) in RAS, its image (3, 4, 5) in RAS.")
+
+
+def test_voxels_are_examined_without_an_error(pair: Callable[..., Case], write_nifti: Callable[..., Path]) -> None:
+    case = pair(labels())
+    (found,) = survey_headers([case])
+    assert found.headers is not None
+    voxels = examine_voxels(case, found.headers, num_classes=3)
+    assert voxels.problems == ()
+    assert voxels.image is not None
+    assert voxels.mask is not None
+    assert (voxels.image.array.shape, voxels.mask.array.max()) == ((3, 4, 5), 2)
+    write_nifti(np.full((3, 4, 5), np.nan, np.float32), AFFINE, name=case.image.name)
+    broken = examine_voxels(case, found.headers, num_classes=2)
+    assert broken.image is None
+    assert broken.problems[0].startswith(f"image {case.image}: 60 of 60 voxels are NaN or infinite")
+    assert broken.problems[1].startswith(f"mask {case.mask}: holds the labels 0, 1, 2; with num_classes: 2 labels are 0 to 1.")

@@ -39,7 +39,7 @@ def labels(highest: int = 1) -> np.ndarray:
 
 def test_good_cases_come_back_in_order_and_open(prepare: Callable, write_nifti: WriteNifti) -> None:
     pairs = [(write_nifti(image(n), name=f"i{n}.nii"), write_nifti(labels(), name=f"m{n}.nii")) for n in range(3)]
-    ready = prepare(pairs, num_classes=2)
+    ready = prepare(pairs, num_classes=2).volumes
     assert [one.case.row for one in ready] == [2, 3, 4]
     assert all(np.array_equal(one.image().array, image(n)) for n, one in enumerate(ready))
     assert ready[0].mask().label_counts == {0: 116, 1: 4}
@@ -74,12 +74,68 @@ def test_a_long_list_is_cut(prepare: Callable, write_nifti: WriteNifti) -> None:
 
 
 def test_without_num_classes_any_label_will_do(prepare: Callable, write_nifti: WriteNifti) -> None:
-    (ready,) = prepare([(write_nifti(image(), name="i.nii"), write_nifti(labels(200), name="m.nii"))])
+    (ready,) = prepare([(write_nifti(image(), name="i.nii"), write_nifti(labels(200), name="m.nii"))]).volumes
     assert ready.mask().label_counts[200] == 4
 
 
 def test_a_mask_takes_its_images_place_where_told(prepare: Callable, write_nifti: WriteNifti) -> None:
     pair = (write_nifti(image(), np.diag([-1.0, 1, 1, 1]), name="i.nii"), write_nifti(labels(), np.diag([7.0, 7, 7, 1]), name="m.nii"))
-    (ready,) = prepare([pair], mask_takes_image_affine=True)
+    (ready,) = prepare([pair], mask_takes_image_affine=True).volumes
     assert np.array_equal(ready.mask().grid.affine, ready.image().grid.affine)
     assert np.array_equal(ready.mask().array, labels()[::-1])
+
+
+def hundred(write_nifti: WriteNifti, broken: set[int], n_cases: int = 100) -> list[tuple[Path, None]]:
+    flat = np.zeros((4, 5, 6), np.int16)
+    return [(write_nifti(flat if n in broken else image(n), name=f"i{n}.nii"), None) for n in range(n_cases)]
+
+
+def test_one_bad_case_in_a_hundred_is_put_aside_where_that_is_allowed(
+    prepare: Callable, write_nifti: WriteNifti, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = hundred(write_nifti, {7})
+    prepared = prepare(pairs, on_bad_case="skip")
+    assert [one.case.row for one in prepared.volumes] == [*range(2, 9), *range(10, 102)]
+    (bad,) = prepared.bad
+    assert bad.case.patient == "P9"
+    assert bad.problems == (f"{pairs[7][0]}: every voxel has the value 0; there is no image in it. Exclude this scan.",)
+    assert f"put aside: table.csv:9: patient P9: {pairs[7][0]}: every voxel has the value 0" in caplog.text
+
+
+def test_stopping_says_that_few_could_be_put_aside(prepare: Callable, write_nifti: WriteNifti) -> None:
+    with pytest.raises(DataError) as error:
+        prepare(hundred(write_nifti, {7}))
+    assert len(error.value.problems) == 2
+    assert error.value.problems[-1] == (
+        "1 of 100 cases cannot be used. Correct the table or the files, or put these aside with on_bad_case: skip."
+    )
+
+
+@pytest.mark.parametrize(("n_cases", "broken", "limit"), [(100, {3, 60}, 1), (99, {3}, 0)])
+def test_more_than_one_in_a_hundred_is_an_error(
+    prepare: Callable, write_nifti: WriteNifti, n_cases: int, broken: set[int], limit: int
+) -> None:
+    with pytest.raises(DataError) as error:
+        prepare(hundred(write_nifti, broken, n_cases), on_bad_case="skip")
+    assert len(error.value.problems) == len(broken) + 1
+    assert error.value.problems[-1] == (
+        f"{len(broken)} of {n_cases} cases cannot be used; on_bad_case: skip puts aside at most 1 % ({limit}). "
+        "Correct the table or the files."
+    )
+
+
+def test_a_scan_that_vanishes_after_its_header_was_read_is_a_bad_case(prepare: Callable, write_nifti: WriteNifti, monkeypatch) -> None:
+    pairs = hundred(write_nifti, set())
+    whole = VolumeStore.remove_abandoned
+
+    def then_lose_two(store: VolumeStore) -> None:
+        whole(store)
+        pairs[4][0].unlink()
+        pairs[5][0].write_bytes(pairs[5][0].read_bytes()[:-40])
+
+    monkeypatch.setattr(VolumeStore, "remove_abandoned", then_lose_two)
+    with pytest.raises(DataError) as error:
+        prepare(pairs, on_bad_case="skip")
+    first, second, _ = error.value.problems
+    assert first == f"table.csv:6: patient P6: {pairs[4][0]}: does not exist."
+    assert second.startswith(f"table.csv:7: patient P7: {pairs[5][0]}: is truncated: ")

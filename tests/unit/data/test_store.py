@@ -15,6 +15,7 @@ import pytest
 from series_files import SAGITTAL, ras_affine, series_in
 
 from fuse_examples.imaging.oai_example.data import store as store_module
+from fuse_examples.imaging.oai_example.data.reading import Reading, SeriesChoice
 from fuse_examples.imaging.oai_example.data.scans import read_header, read_volume
 from fuse_examples.imaging.oai_example.data.store import VolumeStore
 from fuse_examples.imaging.oai_example.errors import ConfigError, DataError
@@ -103,9 +104,17 @@ def test_settings_and_kinds_have_entries_of_their_own(tmp_path: Path, write_nift
     assert len(list(folder.iterdir())) == 4
 
 
+def test_another_way_of_reading_has_an_entry_of_its_own(tmp_path: Path, write_nifti: WriteNifti) -> None:
+    path = write_nifti(scan())
+    readings = [Reading(), Reading(SeriesChoice(description="SAG*")), Reading(SeriesChoice(echo=2)), Reading(SeriesChoice(largest=True))]
+    for reading in [*readings, Reading(tolerate_uneven_spacing=True), Reading()]:
+        VolumeStore(tmp_path / "store", "RAS", PERCENTILES, reading).image(path, stamp(path))
+    assert len(list((tmp_path / "store").iterdir())) == 5
+
+
 def test_an_entry_is_built_once(store: VolumeStore, write_nifti: WriteNifti, monkeypatch: pytest.MonkeyPatch) -> None:
     store.image(path := write_nifti(scan()), mark := stamp(path))
-    monkeypatch.setattr(store_module, "read_volume", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr(store_module, "read_volume", lambda path, reading: pytest.fail("read again"))
     assert np.array_equal(store.image(path, mark).array, scan())
 
 

@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from fuse_examples.imaging.oai_example.configuration.blocks import SeriesSettings
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.stages.opening import open_cases
 
@@ -27,6 +28,7 @@ def table(tmp_path: Path) -> Path:
 
 def config(csv_path: Path, **changes: object):
     values = {"train_folds": ("a",), "val_folds": ("b",), "test_folds": ("c",), "test_ckpt": None, "allow_patient_overlap": False}
+    values |= {"series": SeriesSettings(), "tolerate_uneven_spacing": False}
     return SimpleNamespace(csv_path=csv_path, **values | changes)
 
 

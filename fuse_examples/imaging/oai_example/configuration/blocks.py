@@ -4,11 +4,14 @@ from typing import Literal
 
 from fuse_examples.imaging.oai_example.configuration.kinds import (
     Axes,
+    Flag,
     Folder,
     NotNegative,
     Percentiles,
+    Positive,
     ScaleRange,
     Share,
+    Text,
     Window,
 )
 from fuse_examples.imaging.oai_example.configuration.settings import Settings, inner
@@ -27,6 +30,18 @@ class IntensitySettings(Settings):
         None, "The two percentiles of method percentile. null: as the weights were made, else [0.5, 99.5].", null_means=[0.5, 99.5]
     )
     window: Window | None = inner(None, "The two intensities of method window, in the scan's own units (HU for CT).")
+
+
+class SeriesSettings(Settings):
+    """Which volume of a DICOM folder is read. A folder with one volume is read whatever this says."""
+
+    description: Text | None = inner(
+        None, "Pattern of its series description: * is any text, ? any character, as in 'SAG_3D_DESS*'. null: any description."
+    )
+    echo: Positive | None = inner(
+        None, "Number of its echo; where the files do not number them apart, 1 is the shortest echo time. null: any echo."
+    )
+    largest: Flag = inner(False, "Whether to take the volume with the most slices of those that are left.")
 
 
 class StoreSettings(Settings):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import PrivateAttr
 
 from fuse_examples.imaging.oai_example.configuration import rules
-from fuse_examples.imaging.oai_example.configuration.blocks import IntensitySettings, StoreSettings
+from fuse_examples.imaging.oai_example.configuration.blocks import IntensitySettings, SeriesSettings, StoreSettings
 from fuse_examples.imaging.oai_example.configuration.kinds import (
     AxisCodes,
     BackboneName,
@@ -62,6 +62,18 @@ class StageConfig(Settings):
     test_folds: Folds = data((), "Values of the column `fold` to evaluate when test_ckpt is set.")
     allow_patient_overlap: Flag = data(False, "Whether a patient may have rows in more than one of training, validation and test.")
     allow_pretraining_overlap: Flag = data(False, "Whether test patients may be among those whose images the weights have learnt from.")
+    series: SeriesSettings = data(
+        SeriesSettings,
+        "Which volume is read where a DICOM folder holds several. With none of the keys set several are an error that lists them.",
+    )
+    tolerate_uneven_spacing: Flag = data(
+        False, "Whether unevenly spaced slices are read as if they were even, with a warning. Missing slices are an error all the same."
+    )
+    on_bad_case: Literal["stop", "skip"] = data(
+        "stop",
+        "stop: a case whose voxels cannot be used is an error. skip: up to 1 % of the cases are put aside and listed in bad_cases.csv. "
+        "What headers show is an error in both.",
+    )
 
     backbone: BackboneName | None = weights(None, "The network. null: as the weights were made, else unet3d.", null_means="unet3d")
     width: Positive | None = weights(None, "Channels of the backbone's first level. null: as the weights were made, else its own.")

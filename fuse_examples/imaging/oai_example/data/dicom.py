@@ -8,6 +8,7 @@ from fuse_examples.imaging.oai_example.data.dicom_files import EMPTY, FolderCont
 from fuse_examples.imaging.oai_example.data.dicom_frames import Frame, UnusableFrame, frames_of
 from fuse_examples.imaging.oai_example.data.dicom_pixels import same_image, stacked
 from fuse_examples.imaging.oai_example.data.dicom_series import Stack, stack_frames
+from fuse_examples.imaging.oai_example.data.reading import AS_IT_IS, Reading
 from fuse_examples.imaging.oai_example.data.voxels import Voxels
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.geometry.volume import Grid
@@ -25,18 +26,18 @@ class DicomHeader:
     description: str
 
 
-def read_dicom_header(path: Path) -> DicomHeader:
+def read_dicom_header(path: Path, reading: Reading = AS_IT_IS) -> DicomHeader:
     """Read and check the geometry of the series at `path` without its pixels; raise `DataError` for what is not one volume."""
-    return _header(_read_stack(path, pixels=False))
+    return _header(_read_stack(path, reading, pixels=False))
 
 
-def read_dicom(path: Path) -> tuple[Voxels, DicomHeader]:
+def read_dicom(path: Path, reading: Reading = AS_IT_IS) -> tuple[Voxels, DicomHeader]:
     """Return the voxels as (columns, rows, slices along the normal), a view, and the header. Every file is parsed once."""
-    stack = _read_stack(path, pixels=True)
+    stack = _read_stack(path, reading, pixels=True)
     return stacked(stack.frames), _header(stack)
 
 
-def _read_stack(path: Path, *, pixels: bool) -> Stack:
+def _read_stack(path: Path, reading: Reading, *, pixels: bool) -> Stack:
     content = parse_folder(path, pixels=pixels) if path.is_dir() else parse_files([path], [], pixels=pixels)
     if not content.images:
         raise DataError(_nothing_found(path, content))
@@ -45,7 +46,7 @@ def _read_stack(path: Path, *, pixels: bool) -> Stack:
         raise DataError(f"{path}: cannot be used as a volume: {_first_reasons(unusable)}")
     if not path.is_dir() and len(frames) == 1:
         raise DataError(f"{path}: is a single DICOM slice. Name the folder that holds the files of its series.")
-    stack = stack_frames(frames, path, same_image)
+    stack = stack_frames(frames, path, same_image, reading)
     _check_unusable(stack, unusable, path)
     if "MONOCHROME1" in stack.frames[0].file.values.get("PhotometricInterpretation", ""):
         log.warning("%s: is to be displayed inverted (MONOCHROME1); its values are taken as stored.", path)

@@ -165,7 +165,7 @@ def _check_directions(orientation: tuple[float, ...]) -> None:
 
 
 def _kind(sources: _Sources) -> tuple[tuple[str, str], ...]:
-    """Return echo number, echo time and image type as text, from wherever the file keeps them."""
+    """Return echo number, echo time, image type and stack as text, from wherever the file keeps them."""
     echo_time = sources.text("EchoTime", ("MREchoSequence", "EffectiveEchoTime"))
     with suppress(ValueError):  # several numbers or none are kept as they are, to tell volumes apart
         echo_time = f"{float(echo_time):.2f} ms" if echo_time else ""
@@ -174,4 +174,5 @@ def _kind(sources: _Sources) -> tuple[tuple[str, str], ...]:
         ("echo", sources.text("EchoNumbers")),
         ("echo time", echo_time),
         ("image type", sources.text("ImageType", *frame_types)),
+        ("stack", sources.text("StackID", ("FrameContentSequence", "StackID"))),
     )

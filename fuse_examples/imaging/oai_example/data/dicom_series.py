@@ -1,4 +1,4 @@
-"""From the frames of a folder to one evenly spaced stack: grouping, order along the normal, and the checks of its geometry.
+"""From the frames of a folder to one evenly spaced stack: order along the normal, and the checks of its geometry.
 
 Geometry that is silently wrong ruins a study, so whatever is not one regular volume is an error that says which file and by how much.
 """
@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fuse_examples.imaging.oai_example.data.dicom_frames import COSINE_TOLERANCE, Frame
+from fuse_examples.imaging.oai_example.data.dicom_frames import Frame
+from fuse_examples.imaging.oai_example.data.dicom_groups import MIN_SLICES, names_of, one_group
+from fuse_examples.imaging.oai_example.data.reading import Reading
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.geometry.volume import Affine
 
 log = logging.getLogger(__name__)
 
-MIN_SLICES = 3
 SAME_POSITION = 1e-3  # mm
 MAX_TILT = 0.1  # degrees between the stack's direction and the slices' normal; the affine carries less than this exactly
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -37,97 +38,27 @@ class Stack:
         return columns, rows, len(self.frames)
 
 
-def stack_frames(frames: Sequence[Frame], folder: Path, same_pixels: Callable[[Frame, Frame], bool]) -> Stack:
+def stack_frames(frames: Sequence[Frame], folder: Path, same_pixels: Callable[[Frame, Frame], bool], reading: Reading) -> Stack:
     """Choose the one volume among `frames` and put it in order.
 
     Args:
         frames: all usable frames of a folder, in any order.
         folder: named in messages.
         same_pixels: says whether two frames at one position hold the same image; called only for such.
+        reading: which volume is meant, and whether uneven spacing is tolerated.
 
     Raises:
         DataError: several volumes, too few slices, different slices at one position, missing slices, uneven spacing, a tilted stack.
     """
-    chosen = _one_group(_groups(frames), folder)
+    chosen = one_group(frames, folder, reading.series)
     along = np.array([frame.position for frame in chosen]) @ chosen[0].normal
     ordered = [chosen[index] for index in np.argsort(along, kind="stable")]
     ordered = _without_duplicates(ordered, folder, same_pixels)
     if len(ordered) < MIN_SLICES:
         raise DataError(f"{folder}: holds {len(ordered)} slice{'s' * (len(ordered) != 1)}; a volume needs at least {MIN_SLICES}.")
-    _check_spacing(ordered, folder)
+    _check_spacing(ordered, folder, reading)
     _check_tilt(ordered, folder)
     return Stack(tuple(ordered), _affine(ordered))
-
-
-def _groups(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Frames that could be one volume: same series, echo, image type, matrix, orientation and pixel spacing; largest group first."""
-    groups: dict[tuple[object, ...], list[list[Frame]]] = {}
-    for frame in frames:
-        alike = groups.setdefault((frame.series, frame.kind, frame.matrix), [])
-        for group in alike:
-            if _parallel(group[0], frame) and _same_spacing(group[0], frame):
-                group.append(frame)
-                break
-        else:
-            alike.append([frame])
-    return sorted((group for alike in groups.values() for group in alike), key=len, reverse=True)
-
-
-def _parallel(one: Frame, other: Frame) -> bool:
-    return all(abs(left - right) <= COSINE_TOLERANCE for left, right in zip(one.orientation, other.orientation, strict=True))
-
-
-def _same_spacing(one: Frame, other: Frame) -> bool:
-    return all(abs(left - right) <= 1e-3 * left for left, right in zip(one.spacing, other.spacing, strict=True))
-
-
-def _one_group(groups: list[list[Frame]], folder: Path) -> list[Frame]:
-    """Return the volume's group; scouts and odd slices of another orientation beside it are dropped with a note."""
-    volumes = [group for group in groups if not group[0].is_localizer] or groups
-    main = volumes[0]
-    rivals = []
-    for group in groups:
-        if group is main:
-            continue
-        if len(main) >= MIN_SLICES > len(group) and not _parallel(main[0], group[0]):
-            log.warning("%s: dropped %d slice(s) of another orientation: %s", folder, len(group), _names(group))
-        elif group[0].is_localizer and not main[0].is_localizer:
-            log.warning("%s: dropped %d localizer image(s): %s", folder, len(group), _names(group))
-        else:
-            rivals.append(group)
-    if rivals:
-        listing = "\n".join(f"  {number}. {_describe(group, groups)}" for number, group in enumerate([main, *rivals], start=1))
-        raise DataError(
-            f"{folder}: holds {1 + len(rivals)} volumes, and a path must lead to one:\n{listing}\n"
-            "  Move each volume's files to a folder of its own and name the one that is meant in the CSV file."
-        )
-    return main
-
-
-def _describe(group: list[Frame], groups: list[list[Frame]]) -> str:
-    """Describe a group by what tells it from the others; slices, matrix and an example file always."""
-    first = group[0]
-    parts = [f'"{first.description}"' if first.description else "(no series description)"]
-    if len({other[0].series for other in groups}) > 1:
-        parts.append(f"series ...{first.series[-12:]}")
-    for name, value in first.kind:
-        if len({dict(other[0].kind)[name] for other in groups}) > 1:
-            parts.append(f"{name} {value or 'unknown'}")
-    if not all(_parallel(first, other[0]) for other in groups):
-        parts.append(_plane(first))
-    if not all(_same_spacing(first, other[0]) for other in groups):
-        parts.append(f"pixels of {first.spacing[1]:g} x {first.spacing[0]:g} mm")
-    rows, columns = first.matrix
-    return ", ".join(parts) + f": {len(group)} slice{'s' * (len(group) != 1)} of {columns} x {rows}, for example {first.label}"
-
-
-def _plane(frame: Frame) -> str:
-    return ("sagittal", "coronal", "axial")[int(np.abs(frame.normal).argmax())]
-
-
-def _names(frames: Sequence[Frame], limit: int = 3) -> str:
-    names = ", ".join(frame.label for frame in frames[:limit])
-    return names if len(frames) <= limit else f"{names} and {len(frames) - limit} more"
 
 
 def _without_duplicates(ordered: list[Frame], folder: Path, same_pixels: Callable[[Frame, Frame], bool]) -> list[Frame]:
@@ -155,7 +86,7 @@ def _without_duplicates(ordered: list[Frame], folder: Path, same_pixels: Callabl
             "This is a time series or several acquisitions; keep the files of one volume in the folder."
         )
     if dropped:
-        log.warning("%s: dropped %d exact duplicate(s) of other slices: %s", folder, len(dropped), _names(dropped))
+        log.warning("%s: dropped %d exact duplicate(s) of other slices: %s", folder, len(dropped), names_of(dropped))
     return kept
 
 
@@ -168,7 +99,7 @@ def _difference(one: Frame, other: Frame) -> str:
     return ""
 
 
-def _check_spacing(ordered: list[Frame], folder: Path) -> None:
+def _check_spacing(ordered: list[Frame], folder: Path, reading: Reading) -> None:
     along = np.array([frame.position for frame in ordered]) @ ordered[0].normal
     gaps = np.diff(along)
     spacing = float(np.median(gaps))
@@ -185,11 +116,15 @@ def _check_spacing(ordered: list[Frame], folder: Path) -> None:
     off = along - (start + step * index)
     worst = int(np.abs(off).argmax())
     tolerance = max(0.05 * step, 0.05)
-    if abs(off[worst]) > tolerance:
-        raise DataError(
-            f"{folder}: the slices are unevenly spaced: {ordered[worst].label} lies {abs(off[worst]):.3f} mm from its place in an even "
-            f"stack of {step:.3f} mm steps (tolerance {tolerance:.3f} mm). Resample the series to even spacing or exclude it."
-        )
+    if abs(off[worst]) <= tolerance:
+        return
+    found = (
+        f"{folder}: the slices are unevenly spaced: {ordered[worst].label} lies {abs(off[worst]):.3f} mm from its place in an even "
+        f"stack of {step:.3f} mm steps (tolerance {tolerance:.3f} mm)."
+    )
+    if not reading.tolerate_uneven_spacing:
+        raise DataError(f"{found} Resample the series to even spacing, exclude it, or set tolerate_uneven_spacing: true.")
+    log.warning("%s It is read as if it were even, as tolerate_uneven_spacing says.", found)
 
 
 def _check_tilt(ordered: list[Frame], folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Check the scans of a run before it starts: headers of every case, and masks in full. All problems are shown together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.problem_lists import shortened
-from fuse_examples.imaging.oai_example.data.scans import ScanHeader, read_header, read_mask
+from fuse_examples.imaging.oai_example.data.reading import AS_IT_IS, Reading
+from fuse_examples.imaging.oai_example.data.scans import ScanHeader, read_header, read_mask, read_volume
 from fuse_examples.imaging.oai_example.data.voxels import Voxels
 from fuse_examples.imaging.oai_example.errors import DataError
-from fuse_examples.imaging.oai_example.geometry.volume import RAS, Grid
+from fuse_examples.imaging.oai_example.geometry.volume import RAS, Grid, Volume
 
 MaskAffine = Literal["strict", "from_image"]
 MAX_CORNER_SHIFT = 0.1  # voxels of the image
@@ -27,11 +28,39 @@ class CaseHeaders:
     mask: ScanHeader | None
 
 
-def check_headers(cases: Sequence[Case], *, csv_path: Path, mask_affine: MaskAffine = "strict") -> dict[str, CaseHeaders]:
-    """Read the headers of all cases and compare each mask's grid with its image's.
+@dataclass(frozen=True)
+class CaseFindings:
+    """What the headers of a case say: `headers`, or None and why. Problems name file and remedy; row and patient are the caller's."""
+
+    case: Case
+    headers: CaseHeaders | None
+    problems: tuple[str, ...]
+    n_missing: int = 0
+
+
+def survey_headers(cases: Iterable[Case], *, mask_affine: MaskAffine = "strict", reading: Reading = AS_IT_IS) -> Iterator[CaseFindings]:
+    """Look at the headers of every case, one after another, and stop at none; `check_headers` is the same with an error at the end.
 
     A mask may store its axes in another order than its image, as long as both fill the same place in the patient; with
     `mask_affine="from_image"` its own affine is ignored and its shape in file order must be the image's.
+    Voxels are not read; for those see `data.scans.read_volume`, `read_mask` and `examine_voxels`.
+    """
+    for case in cases:
+        problems: list[str] = []
+        image = _header_or_problem(case.image, "image", problems, reading)
+        mask = _header_or_problem(case.mask, "mask", problems, reading.of_masks) if case.mask else None
+        if image is not None and mask is not None:
+            problem = _compare(image.source, mask.source, mask_affine)
+            problems += [f"mask {case.mask}: {problem}"] if problem else []
+        usable = image is not None and not problems
+        n_missing = sum(path is not None and not path.exists() for path in (case.image, case.mask)) if problems else 0
+        yield CaseFindings(case, CaseHeaders(image, mask) if image is not None and usable else None, tuple(problems), n_missing)
+
+
+def check_headers(
+    cases: Sequence[Case], *, csv_path: Path, mask_affine: MaskAffine = "strict", reading: Reading = AS_IT_IS
+) -> dict[str, CaseHeaders]:
+    """Read the headers of all cases and compare each mask's grid with its image's, as `survey_headers` does.
 
     Returns:
         headers by case name.
@@ -42,22 +71,51 @@ def check_headers(cases: Sequence[Case], *, csv_path: Path, mask_affine: MaskAff
     headers: dict[str, CaseHeaders] = {}
     problems: list[str] = []
     n_missing = 0
-    for case in cases:
-        where = f"{csv_path}:{case.row}: patient {case.patient}"
-        n_missing += sum(path is not None and not path.exists() for path in (case.image, case.mask))
-        image = _header_or_problem(case.image, f"{where}: image", problems)
-        mask = _header_or_problem(case.mask, f"{where}: mask", problems) if case.mask else None
-        if image is None or (case.mask and mask is None):
-            continue
-        if mask is not None:
-            problem = _compare(image.source, mask.source, mask_affine)
-            if problem:
-                problems.append(f"{where}: mask {case.mask}: {problem}")
-        headers[case.name] = CaseHeaders(image, mask)
+    for found in survey_headers(cases, mask_affine=mask_affine, reading=reading):
+        problems += [f"{csv_path}:{found.case.row}: patient {found.case.patient}: {problem}" for problem in found.problems]
+        n_missing += found.n_missing
+        if found.headers is not None:
+            headers[found.case.name] = found.headers
     if problems:
         remedy = f"Missing files: {n_missing}. Paths in {csv_path} are relative to its own folder, {csv_path.parent.resolve()}."
         raise DataError([*shortened(problems), *([remedy] if n_missing else [])])
     return headers
+
+
+@dataclass(frozen=True)
+class VoxelFindings:
+    """Image and mask of a case, read in full; None and a problem for what cannot be used."""
+
+    image: Volume | None
+    mask: Volume | None
+    problems: tuple[str, ...]
+
+
+def examine_voxels(
+    case: Case, headers: CaseHeaders, *, num_classes: int | None = None, mask_affine: MaskAffine = "strict", reading: Reading = AS_IT_IS
+) -> VoxelFindings:
+    """Read image and mask of one case in full and say what is wrong with their voxels, without an error.
+
+    Args:
+        case: a row of the table.
+        headers: its headers, from `survey_headers` or `check_headers`.
+        num_classes: labels the mask may hold, background included; None allows any.
+        mask_affine, reading: as for `survey_headers`.
+    """
+    problems: list[str] = []
+    image = mask = None
+    try:
+        image = read_volume(case.image, reading)
+    except DataError as error:
+        problems += [f"image {problem}" for problem in error.problems]
+    if case.mask is not None:
+        affine_of = headers.image.source if mask_affine == "from_image" else None
+        try:
+            mask = read_mask(case.mask, reading, affine_of=affine_of)
+            problems += [f"mask {case.mask}: {problem}" for problem in _label_problems(mask.array, num_classes)]
+        except DataError as error:
+            problems += [f"mask {problem}" for problem in error.problems]
+    return VoxelFindings(image, mask, tuple(problems))
 
 
 def check_masks(cases: Sequence[Case], num_classes: int, *, csv_path: Path) -> dict[str, NDArray[np.int64]]:
@@ -80,12 +138,9 @@ def check_masks(cases: Sequence[Case], num_classes: int, *, csv_path: Path) -> d
         except DataError as error:
             problems += [f"{where}: mask {problem}" for problem in error.problems]
             continue
-        if int(labels.max()) >= num_classes:
-            found = ", ".join(str(value) for value in np.unique(labels)[:12])
-            problems.append(
-                f"{where}: mask {case.mask}: holds the labels {found}; with num_classes: {num_classes} labels are 0 to {num_classes - 1}. "
-                "Set num_classes (background included) or correct the mask."
-            )
+        wrong = _label_problems(labels, num_classes)
+        if wrong:
+            problems += [f"{where}: mask {case.mask}: {problem}" for problem in wrong]
             continue
         counts[case.name] = label_voxels(labels, num_classes)
     if problems:
@@ -101,11 +156,21 @@ def label_voxels(labels: Voxels, num_classes: int) -> NDArray[np.int64]:
     return counts
 
 
-def _header_or_problem(path: Path, where: str, problems: list[str]) -> ScanHeader | None:
+def _label_problems(labels: Voxels, num_classes: int | None) -> list[str]:
+    if num_classes is None or int(labels.max()) < num_classes:
+        return []
+    found = ", ".join(str(value) for value in np.unique(labels)[:12])
+    return [
+        f"holds the labels {found}; with num_classes: {num_classes} labels are 0 to {num_classes - 1}. "
+        "Set num_classes (background included) or correct the mask."
+    ]
+
+
+def _header_or_problem(path: Path, what: str, problems: list[str], reading: Reading) -> ScanHeader | None:
     try:
-        return read_header(path)
+        return read_header(path, reading)
     except DataError as error:
-        problems += [f"{where} {problem}" for problem in error.problems]
+        problems += [f"{what} {problem}" for problem in error.problems]
         return None
 
 

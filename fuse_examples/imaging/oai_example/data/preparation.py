@@ -1,8 +1,10 @@
 """Brings the selected cases into the store before training, and says of each that fails which row it is and why."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
@@ -11,6 +13,11 @@ from fuse_examples.imaging.oai_example.data.header_check import CaseHeaders
 from fuse_examples.imaging.oai_example.data.problem_lists import shortened
 from fuse_examples.imaging.oai_example.data.store import StoredImage, StoredMask, VolumeStore
 from fuse_examples.imaging.oai_example.errors import DataError
+
+log = logging.getLogger(__name__)
+
+OnBadCase = Literal["stop", "skip"]
+MAX_PUT_ASIDE = 0.01
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,22 @@ class CaseVolumes:
         return self.store.mask(self.case.mask, self.headers.mask.fingerprint, affine_of)
 
 
+@dataclass(frozen=True)
+class BadCase:
+    """A case whose headers were good and whose voxels cannot be used, and why."""
+
+    case: Case
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PreparedCases:
+    """What `prepare_cases` brought into the store, in the order of the table, and what it put aside."""
+
+    volumes: tuple[CaseVolumes, ...]
+    bad: tuple[BadCase, ...]
+
+
 def prepare_cases(
     cases: Sequence[Case],
     headers: Mapping[str, CaseHeaders],
@@ -42,14 +65,26 @@ def prepare_cases(
     *,
     num_classes: int | None = None,
     mask_takes_image_affine: bool = False,
-) -> tuple[CaseVolumes, ...]:
+    on_bad_case: OnBadCase = "stop",
+) -> PreparedCases:
     """Read, check and store every image and mask of `cases`.
 
+    Args:
+        cases: all cases of the run, of training and of evaluation, so that all problems are told together.
+        headers: by case name, as `check_headers` returned them.
+        store: where the volumes go.
+        csv_path: named in messages.
+        num_classes: labels that masks may hold, background included; None allows any.
+        mask_takes_image_affine: whether a mask's own affine is ignored.
+        on_bad_case: "skip" puts cases aside that cannot be used, if they are at most 1 % of `cases`.
+
     Raises:
-        DataError: with one line for each case that cannot be read, has a constant or non-finite image, or a label of `num_classes` or more.
+        DataError: with a line for each case that cannot be read, has a constant or non-finite image, or a label of `num_classes` or more;
+            with "skip" where these are more than 1 %.
     """
     store.remove_abandoned()
-    prepared, problems = [], []
+    good: list[CaseVolumes] = []
+    bad: list[BadCase] = []
     for case in tqdm(cases, desc="Reading scans", unit="case", disable=None, leave=False):
         volumes = CaseVolumes(case, store, headers[case.name], mask_takes_image_affine)
         try:
@@ -57,11 +92,28 @@ def prepare_cases(
             if case.mask is not None:
                 _check_labels(volumes, num_classes)
         except DataError as error:
-            problems += [f"{csv_path}:{case.row}: patient {case.patient}: {problem}" for problem in error.problems]
-        prepared.append(volumes)
-    if problems:
-        raise DataError(shortened(problems))
-    return tuple(prepared)
+            bad.append(BadCase(case, error.problems))
+        else:
+            good.append(volumes)
+    _judge(bad, len(cases), csv_path, on_bad_case)
+    return PreparedCases(tuple(good), tuple(bad))
+
+
+def _judge(bad: Sequence[BadCase], n_cases: int, csv_path: Path, on_bad_case: OnBadCase) -> None:
+    """Raise unless the bad cases may be put aside; log them if they may."""
+    lines = [f"{csv_path}:{one.case.row}: patient {one.case.patient}: {problem}" for one in bad for problem in one.problems]
+    few = len(bad) <= MAX_PUT_ASIDE * n_cases
+    if bad and (on_bad_case == "stop" or not few):
+        limit = f"{len(bad)} of {n_cases} cases cannot be used"
+        if on_bad_case == "skip":
+            remedy = [
+                f"{limit}; on_bad_case: skip puts aside at most 1 % ({int(MAX_PUT_ASIDE * n_cases)}). Correct the table or the files."
+            ]
+        else:
+            remedy = [f"{limit}. Correct the table or the files, or put these aside with on_bad_case: skip."] if few else []
+        raise DataError([*shortened(lines), *remedy])
+    for line in lines:
+        log.warning("put aside: %s", line)
 
 
 def _check_labels(volumes: CaseVolumes, num_classes: int | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from fuse_examples.imaging.oai_example.data.dicom import read_dicom, read_dicom_header
 from fuse_examples.imaging.oai_example.data.dicom_files import has_dicom_preamble, regular_files
 from fuse_examples.imaging.oai_example.data.nifti import is_nifti, read_nifti, read_nifti_header
+from fuse_examples.imaging.oai_example.data.reading import AS_IT_IS, Reading
 from fuse_examples.imaging.oai_example.data.voxels import Voxels, check_image_values, labels_of
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.geometry.volume import Affine, Grid, Volume, from_file_order
@@ -34,36 +35,37 @@ class ScanHeader:
     fingerprint: str
 
 
-def read_header(path: Path) -> ScanHeader:
+def read_header(path: Path, reading: Reading = AS_IT_IS) -> ScanHeader:
     """Read geometry and type of the scan at `path`, a DICOM folder or a NIfTI file; raise `DataError` if it cannot be used."""
     fingerprint = source_fingerprint(path)
     path, kind = _locate(path)
     if kind == "NIfTI":
         nifti = read_nifti_header(path)
         return ScanHeader(nifti.grid, nifti.dtype.newbyteorder("=").name, kind, 1, nifti.description, fingerprint)
-    dicom = read_dicom_header(path)
+    dicom = read_dicom_header(path, reading)
     return ScanHeader(dicom.grid, dicom.dtype, kind, dicom.n_files, dicom.description, fingerprint)
 
 
-def read_volume(path: Path) -> Volume:
+def read_volume(path: Path, reading: Reading = AS_IT_IS) -> Volume:
     """Read the image at `path` with its values rescaled, in RAS order.
 
     Integers stay 8 or 16 bits wide where the rescaling is the identity or whole-numbered; everything else is float32.
     The array may be a view with negative strides. Raises `DataError` for NaN, infinite or constant voxels and unusable files.
     """
-    values, affine = _read(path)
+    values, affine = _read(path, reading)
     check_image_values(values, path)
     return from_file_order(values, affine)
 
 
-def read_mask(path: Path, *, affine_of: Grid | None = None) -> Volume:
+def read_mask(path: Path, reading: Reading = AS_IT_IS, *, affine_of: Grid | None = None) -> Volume:
     """Read the labels at `path` as uint8 or int16, in RAS order; floats that hold whole numbers are accepted.
 
     Args:
         path: DICOM folder or NIfTI file.
+        reading: as for images, of which only `tolerate_uneven_spacing` counts: a folder of masks must hold one volume.
         affine_of: the image's `source` grid: the mask's own affine is ignored and the voxels, in file order, are taken to lie on it.
     """
-    values, affine = _read(path)
+    values, affine = _read(path, reading.of_masks)
     if affine_of is not None:
         if values.shape != affine_of.shape:
             raise DataError(f"{path}: the mask's shape {values.shape} differs from its image's, {affine_of.shape}.")
@@ -85,12 +87,12 @@ def source_fingerprint(path: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def _read(path: Path) -> tuple[Voxels, Affine]:
+def _read(path: Path, reading: Reading) -> tuple[Voxels, Affine]:
     path, kind = _locate(path)
     if kind == "NIfTI":
         values, nifti = read_nifti(path)
         return values, nifti.grid.affine
-    values, dicom = read_dicom(path)
+    values, dicom = read_dicom(path, reading)
     return values, dicom.grid.affine
 
 

@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuse_examples.imaging.oai_example.data.intensity import IntensityStatistics, measure, statistics_from
+from fuse_examples.imaging.oai_example.data.reading import AS_IT_IS, Reading
 from fuse_examples.imaging.oai_example.data.scans import read_mask, read_volume
 from fuse_examples.imaging.oai_example.errors import ConfigError
 from fuse_examples.imaging.oai_example.geometry.volume import Grid, Volume
@@ -62,18 +63,19 @@ class StoredMask(StoredVolume):
 
 
 class VolumeStore:
-    """Builds and opens entries of one folder for one orientation and one pair of percentiles."""
+    """Builds and opens entries of one folder for one orientation, one pair of percentiles and one way of reading."""
 
-    def __init__(self, folder: Path, orientation: str, percentiles: Sequence[float]) -> None:
+    def __init__(self, folder: Path, orientation: str, percentiles: Sequence[float], reading: Reading = AS_IT_IS) -> None:
         self.folder = folder
         self.orientation = orientation
         self.percentiles = tuple(float(p) for p in percentiles)
+        self.reading = reading
 
     def image(self, path: Path, stamp: str) -> StoredImage:
         """Open the image at `path`, building its entry first if it is new. `stamp` changes when the files change."""
         entry = self._entry("image", path, stamp, {"percentiles": self.percentiles})
         if not entry.is_dir():
-            volume = _in_memory_order(read_volume(path).oriented(self.orientation))
+            volume = _in_memory_order(read_volume(path, self.reading).oriented(self.orientation))
             statistics = measure(volume.array, self.percentiles).as_dict()
             self._write(entry, volume, {"statistics": statistics})
         facts = _read_facts(entry)
@@ -86,7 +88,7 @@ class VolumeStore:
         """
         entry = self._entry("mask", path, stamp, {"affine": None if affine_of is None else affine_of.affine.tolist()})
         if not entry.is_dir():
-            volume = _in_memory_order(read_mask(path, affine_of=affine_of).oriented(self.orientation))
+            volume = _in_memory_order(read_mask(path, self.reading, affine_of=affine_of).oriented(self.orientation))
             counts, samples = _survey_labels(volume.array)
             self._write(entry, volume, {"label_counts": counts}, samples)
         facts = _read_facts(entry)
@@ -103,7 +105,7 @@ class VolumeStore:
 
     def _entry(self, kind: str, path: Path, stamp: str, settings: dict[str, Any]) -> Path:
         identity = {"version": _VERSION, "kind": kind, "path": str(path.resolve()), "stamp": stamp, "orientation": self.orientation}
-        text = json.dumps(identity | settings, sort_keys=True)
+        text = json.dumps(identity | settings | {"reading": asdict(self.reading)}, sort_keys=True)
         return self.folder / hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _write(self, entry: Path, volume: Volume, facts: dict[str, Any], samples: dict[int, NDArray[np.int32]] | None = None) -> None:

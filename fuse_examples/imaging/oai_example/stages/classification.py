@@ -2,17 +2,16 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
 from fuse_examples.imaging.oai_example.configuration.classification_config import ClassificationConfig
-from fuse_examples.imaging.oai_example.configuration.precedence import TAUGHT_WITH
-from fuse_examples.imaging.oai_example.data.cases import Case
+from fuse_examples.imaging.oai_example.configuration.precedence import READING, TAUGHT_WITH
 from fuse_examples.imaging.oai_example.data.class_index import ClassIndex, check_classes, learn_classes
 from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes, balanced_weights
-from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes, prepare_cases
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
 from fuse_examples.imaging.oai_example.evaluation.view_pictures import InputPictures
@@ -24,14 +23,15 @@ from fuse_examples.imaging.oai_example.stages.classification_results import Pred
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
-from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
+from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved
 from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
+from fuse_examples.imaging.oai_example.stages.stored_cases import store_cases
 from fuse_examples.imaging.oai_example.tasks.classification import ClassificationRecipe, ClassificationTask
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
 
 STAGE = "classification"
-CHECKPOINT_KEYS = (*TAUGHT_WITH, "resize_to", "cls_targets", "pooling", "head")
+CHECKPOINT_KEYS = (*TAUGHT_WITH, *READING, "resize_to", "cls_targets", "pooling", "head")
 """What a checkpoint decides in a test."""
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
     config = resolved(config, backbone)
     preprocessing = preprocessing_of(config, config.resize_to)
     if check:
-        data = _training_data(config, cases, preprocessing, classes)
+        data = _training_data(config, cases, preprocessing, classes, None)
         try_out(config, _task(config, backbone, classes), data, cases, _facts(config, data, classes, backbone))
         return
     with run.opened(config.dump(), (*start.notes, *seen, *map(_described, classes))) as environment:
@@ -70,7 +70,7 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
             config,
             run,
             _task(config, backbone, classes),
-            _training_data(config, cases, preprocessing, classes),
+            _training_data(config, cases, preprocessing, classes, run.folder),
             project=project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients, **facts),
             environment=environment,
             interruption=interruption,
@@ -96,22 +96,23 @@ def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
         print_test(cases)
         return
     with run.opened(config.dump(), notes) as environment:
-        volumes = _volumes(config, cases, cases.evaluation)
+        stored = store_cases(config, cases, run.output)
+        volumes = stored.evaluation
         writer = PredictionWriter([one.case for one in volumes])
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
         items = LabelledVolumes(volumes, Preprocessing.from_dict(project["preprocessing"]), classes)
         data = VolumeDataModule(None, items, 1, config.n_workers, config.seed, evaluation_batch_size=config.batch_size)
         trainer.predict(task, datamodule=data, return_predictions=False)
-        write_results(config, run.output, writer.cases, classes, notes, environment)
+        write_results(config, run.output, writer.cases, classes, (*notes, *stored.notes), environment)
 
 
 def _training_data(
-    config: ClassificationConfig, cases: OpenedCases, preprocessing: Preprocessing, classes: Sequence[ClassIndex]
+    config: ClassificationConfig, cases: OpenedCases, preprocessing: Preprocessing, classes: Sequence[ClassIndex], folder: Path | None
 ) -> VolumeDataModule:
-    train, validation = _volumes(config, cases, cases.train), _volumes(config, cases, cases.evaluation)
+    stored = store_cases(config, cases, folder)
     return VolumeDataModule(
-        LabelledVolumes(train, preprocessing, classes, config.augmentation, config.seed),
-        LabelledVolumes(validation, preprocessing, classes),
+        LabelledVolumes(stored.train, preprocessing, classes, config.augmentation, config.seed),
+        LabelledVolumes(stored.evaluation, preprocessing, classes),
         config.batch_size,
         config.n_workers,
         config.seed,
@@ -121,10 +122,6 @@ def _training_data(
 
 def _facts(config: ClassificationConfig, data: VolumeDataModule, classes: Sequence[ClassIndex], backbone: Backbone) -> list[str]:
     return [store_size(data.volumes), *map(_described, classes), *padding_lines(backbone, {"resize_to": config.resize_to})]
-
-
-def _volumes(config: ClassificationConfig, cases: OpenedCases, chosen: Sequence[Case]) -> tuple[CaseVolumes, ...]:
-    return prepare_cases(chosen, cases.headers, store_of(config), config.csv_path)
 
 
 def _task(config: ClassificationConfig, backbone: Backbone, classes: Sequence[ClassIndex]) -> ClassificationTask:

@@ -1,14 +1,12 @@
 """The pre-training stage: a frozen configuration in, a pre-trained backbone's run folder out."""
 
 import logging
-from collections.abc import Sequence
+from pathlib import Path
 
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
-from fuse_examples.imaging.oai_example.configuration.precedence import TAUGHT_WITH
-from fuse_examples.imaging.oai_example.data.cases import Case
+from fuse_examples.imaging.oai_example.configuration.precedence import READING, TAUGHT_WITH
 from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes
 from fuse_examples.imaging.oai_example.data.multi_crop import MultiCrop, PretrainingViews, ViewCollation
-from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes, prepare_cases
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
 from fuse_examples.imaging.oai_example.evaluation.embeddings import EmbeddingWriter, write_embedding_results
@@ -23,15 +21,16 @@ from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_en
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
-from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
+from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved
 from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
+from fuse_examples.imaging.oai_example.stages.stored_cases import store_cases
 from fuse_examples.imaging.oai_example.tasks.dino import DINOTask
 from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
 
 STAGE = "dino"
-CHECKPOINT_KEYS = (*TAUGHT_WITH, "crops", "head", "student_temperature", "center_momentum")
+CHECKPOINT_KEYS = (*TAUGHT_WITH, *READING, "crops", "head", "student_temperature", "center_momentum")
 """What a checkpoint decides in a test."""
 EXPORTED = "backbone.safetensors"
 log = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
     config = resolved(config, backbone)
     preprocessing = preprocessing_of(config, config.crops.global_size)
     if check:
-        data = _training_data(config, cases, preprocessing)
+        data = _training_data(config, cases, preprocessing, None)
         try_out(config, _task(config, backbone), data, cases, _facts(config, data, backbone))
         return
     with run.opened(config.dump(), (*start.notes, *seen)) as environment:
@@ -70,7 +69,7 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
             config,
             run,
             task,
-            _training_data(config, cases, preprocessing),
+            _training_data(config, cases, preprocessing, run.folder),
             project=project,
             environment=environment,
             interruption=interruption,
@@ -95,7 +94,7 @@ def evaluate(config: DINOConfig, *, check: bool = False) -> None:
         print_test(cases)
         return
     with run.opened(config.dump(), notes):
-        volumes = _volumes(config, cases, cases.evaluation)
+        volumes = store_cases(config, cases, run.output).evaluation
         writer = EmbeddingWriter()
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
         images = LabelledVolumes(volumes, Preprocessing.from_dict(project["preprocessing"]))
@@ -104,10 +103,11 @@ def evaluate(config: DINOConfig, *, check: bool = False) -> None:
         write_embedding_results(run.output, [one.case for one in volumes], writer.features())
 
 
-def _training_data(config: DINOConfig, cases: OpenedCases, preprocessing: Preprocessing) -> VolumeDataModule:
+def _training_data(config: DINOConfig, cases: OpenedCases, preprocessing: Preprocessing, folder: Path | None) -> VolumeDataModule:
     multi_crop = MultiCrop(config.crops, config.augmentation, preprocessing)
-    train = PretrainingViews(_volumes(config, cases, cases.train), multi_crop, config.seed)
-    validation = PretrainingViews(_volumes(config, cases, cases.evaluation), multi_crop, config.seed) if cases.evaluation else None
+    stored = store_cases(config, cases, folder)
+    train = PretrainingViews(stored.train, multi_crop, config.seed)
+    validation = PretrainingViews(stored.evaluation, multi_crop, config.seed) if cases.evaluation else None
     return VolumeDataModule(
         train,
         validation,
@@ -126,10 +126,6 @@ def _sizes(config: DINOConfig) -> dict[str, Shape]:
 
 def _facts(config: DINOConfig, data: VolumeDataModule, backbone: Backbone) -> list[str]:
     return [store_size(data.volumes), *padding_lines(backbone, _sizes(config))]
-
-
-def _volumes(config: DINOConfig, cases: OpenedCases, chosen: Sequence[Case]) -> tuple[CaseVolumes, ...]:
-    return prepare_cases(chosen, cases.headers, store_of(config), config.csv_path)
 
 
 def _task(config: DINOConfig, backbone: Backbone) -> DINOTask:

@@ -10,6 +10,7 @@ from fuse_examples.imaging.oai_example.configuration.stage_config import StageCo
 from fuse_examples.imaging.oai_example.data.cases import Case, read_cases
 from fuse_examples.imaging.oai_example.data.header_check import CaseHeaders, check_headers
 from fuse_examples.imaging.oai_example.data.splits import split_cases
+from fuse_examples.imaging.oai_example.stages.resolution import reading_of
 
 
 @dataclass(frozen=True)
@@ -54,5 +55,5 @@ def open_cases(
         csv_path=config.csv_path,
     )
     train, evaluation = ((), splits.test) if testing else (splits.train, splits.val)
-    headers = check_headers([*train, *evaluation], csv_path=config.csv_path, mask_affine=mask_affine)
+    headers = check_headers([*train, *evaluation], csv_path=config.csv_path, mask_affine=mask_affine, reading=reading_of(config))
     return OpenedCases(train, evaluation, splits.test, headers)

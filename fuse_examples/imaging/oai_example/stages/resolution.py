@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 from fuse_examples.imaging.oai_example.configuration.precedence import settle
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
+from fuse_examples.imaging.oai_example.data.reading import Reading, SeriesChoice
 from fuse_examples.imaging.oai_example.data.store import VolumeStore
 from fuse_examples.imaging.oai_example.geometry.volume import Shape
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, build_backbone
@@ -46,7 +47,14 @@ def preprocessing_of(
     return Preprocessing(config.orientation, intensity.method, intensity.percentiles, intensity.window, resize_to, patch_size, spacing)
 
 
+def reading_of(config: StageConfig) -> Reading:
+    """How a configuration reads scans."""
+    series = config.series
+    return Reading(SeriesChoice(series.description, series.echo, series.largest), config.tolerate_uneven_spacing)
+
+
 def store_of(config: StageConfig) -> VolumeStore:
     """The store of a resolved configuration."""
     assert config.orientation is not None
-    return VolumeStore(config.store.path or config.results_dir / ".store", config.orientation, config.intensity.percentiles or (0.0, 100.0))
+    folder = config.store.path or config.results_dir / ".store"
+    return VolumeStore(folder, config.orientation, config.intensity.percentiles or (0.0, 100.0), reading_of(config))

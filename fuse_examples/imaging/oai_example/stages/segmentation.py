@@ -1,14 +1,12 @@
 """The segmentation stage: a frozen configuration in, a trained or tested segmenter's run folder out."""
 
 import logging
-from collections.abc import Sequence
+from pathlib import Path
 
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
-from fuse_examples.imaging.oai_example.configuration.precedence import SIZES, TAUGHT_WITH
+from fuse_examples.imaging.oai_example.configuration.precedence import READING, SIZES, TAUGHT_WITH
 from fuse_examples.imaging.oai_example.configuration.segmentation_config import SegmentationConfig
-from fuse_examples.imaging.oai_example.data.cases import Case
-from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes, prepare_cases
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.segmentation_views import EvaluationCases, SegmentationTrainingViews
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
@@ -23,15 +21,16 @@ from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_en
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
-from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
+from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved
 from fuse_examples.imaging.oai_example.stages.segmentation_results import write_results
 from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
+from fuse_examples.imaging.oai_example.stages.stored_cases import StoredCases, store_cases
 from fuse_examples.imaging.oai_example.tasks.segmentation import SegmentationRecipe, SegmentationTask
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
 
 STAGE = "segmentation"
-CHECKPOINT_KEYS = (*TAUGHT_WITH, *SIZES, "num_classes", "structure_names")
+CHECKPOINT_KEYS = (*TAUGHT_WITH, *READING, *SIZES, "num_classes", "structure_names")
 """What a checkpoint decides in a test."""
 log = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ def train(config: SegmentationConfig, interruption: Interruption, *, check: bool
     config = _resolved(config, backbone, cases)
     preprocessing = preprocessing_of(config, config.resize_to, config.patch_size, config.spacing)
     if check:
-        data = _training_data(config, cases, preprocessing)
+        data = _training_data(config, cases, preprocessing, None)
         try_out(config, _task(config, backbone), data, cases, _facts(config, data, backbone))
         return
     with run.opened(config.dump(), (*start.notes, *seen)) as environment:
@@ -67,7 +66,7 @@ def train(config: SegmentationConfig, interruption: Interruption, *, check: bool
             config,
             run,
             _task(config, backbone),
-            _training_data(config, cases, preprocessing),
+            _training_data(config, cases, preprocessing, run.folder),
             project=project_entry(
                 STAGE, config, backbone, preprocessing, cases.train, start.seen_patients, structures=list(config.structures)
             ),
@@ -93,12 +92,13 @@ def evaluate(config: SegmentationConfig, *, check: bool = False) -> None:
         print_test(cases)
         return
     with run.opened(config.dump(), notes) as environment:
-        volumes = _volumes(config, cases, cases.evaluation)
+        stored = _stored(config, cases, run.output)
+        volumes = stored.evaluation
         writer = SegmentationWriter(run.output, config.structures)
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
         evaluation = EvaluationCases(volumes, Preprocessing.from_dict(project["preprocessing"]))
         trainer.predict(task, datamodule=VolumeDataModule(None, evaluation, 1, config.n_workers, config.seed), return_predictions=False)
-        write_results(config, run.output, writer.cases, volumes, notes, environment)
+        write_results(config, run.output, writer.cases, volumes, (*notes, *stored.notes), environment)
 
 
 def _resolved(config: SegmentationConfig, backbone: Backbone, cases: OpenedCases) -> SegmentationConfig:
@@ -109,13 +109,13 @@ def _resolved(config: SegmentationConfig, backbone: Backbone, cases: OpenedCases
     return resolved(config, backbone, spacing=cases.median_spacing(settled.orientation))
 
 
-def _training_data(config: SegmentationConfig, cases: OpenedCases, preprocessing: Preprocessing) -> VolumeDataModule:
+def _training_data(config: SegmentationConfig, cases: OpenedCases, preprocessing: Preprocessing, folder: Path | None) -> VolumeDataModule:
     labels = {name: label for label, name in enumerate(config.structures, start=1)}
     pairs = [(labels[one], labels[other]) for one, other in config.augmentation.flip_label_pairs or ()]
-    train, validation = _volumes(config, cases, cases.train), _volumes(config, cases, cases.evaluation)
+    stored = _stored(config, cases, folder)
     patches = config.patches_per_case if config.patch_size else 1
-    views = SegmentationTrainingViews(train, preprocessing, config.augmentation, pairs, patches, config.seed)
-    return VolumeDataModule(views, EvaluationCases(validation, preprocessing), config.batch_size, config.n_workers, config.seed)
+    views = SegmentationTrainingViews(stored.train, preprocessing, config.augmentation, pairs, patches, config.seed)
+    return VolumeDataModule(views, EvaluationCases(stored.evaluation, preprocessing), config.batch_size, config.n_workers, config.seed)
 
 
 def _sizes(config: SegmentationConfig) -> dict[str, Shape]:
@@ -132,15 +132,9 @@ def _facts(config: SegmentationConfig, data: VolumeDataModule, backbone: Backbon
     ]
 
 
-def _volumes(config: SegmentationConfig, cases: OpenedCases, chosen: Sequence[Case]) -> tuple[CaseVolumes, ...]:
-    return prepare_cases(
-        chosen,
-        cases.headers,
-        store_of(config),
-        config.csv_path,
-        num_classes=config.num_classes,
-        mask_takes_image_affine=config.mask_affine == "from_image",
-    )
+def _stored(config: SegmentationConfig, cases: OpenedCases, folder: Path | None) -> StoredCases:
+    whose_affine = config.mask_affine == "from_image"
+    return store_cases(config, cases, folder, num_classes=config.num_classes, mask_takes_image_affine=whose_affine)
 
 
 def _task(config: SegmentationConfig, backbone: Backbone) -> SegmentationTask:

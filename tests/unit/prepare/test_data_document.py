@@ -38,7 +38,7 @@ def test_every_command_does_what_the_document_says(
     for words in COMMANDS:
         assert words[:2] == ["python", "-m"], words
         assert import_module(words[2]).main(words[3:]) == 0, (words, capsys.readouterr().err)
-    tables = [path for path in tmp_path.rglob("*.csv") if "fold" in path.read_text().splitlines()[0]]
+    tables = [path for path in tmp_path.rglob("*.csv") if "fold" in path.read_text().splitlines()[0] and path.name != "check.csv"]
     assert len(tables) >= 6
     for table in tables:
         masks = "seg_path" in table.read_text().splitlines()[0]

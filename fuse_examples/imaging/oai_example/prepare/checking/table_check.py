@@ -1,0 +1,111 @@
+"""Check every case of a table: headers first, then masks and images side by side in threads."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from fuse_examples.imaging.oai_example.data.cases import Case, read_cases
+from fuse_examples.imaging.oai_example.data.header_check import MaskAffine
+from fuse_examples.imaging.oai_example.errors import DataError
+from fuse_examples.imaging.oai_example.prepare.checking.case_check import (
+    CheckedCase,
+    check_header,
+    check_voxels,
+    collected_warnings,
+)
+from fuse_examples.imaging.oai_example.prepare.checking.oddities import repeated_images, same_grid_places, torn_patients, with_notes
+from fuse_examples.imaging.oai_example.prepare.tables.text_table import TextTable, read_text_table
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """What to read.
+
+    Attributes:
+        full: read every image, not only those that may repeat another and those that are shown.
+        pictures: how many cases the contact sheet shows.
+        workers: threads.
+        mask_affine: as the configuration's key.
+    """
+
+    full: bool = False
+    pictures: int = 48
+    workers: int = os.cpu_count() or 1
+    mask_affine: MaskAffine = "strict"
+
+
+@dataclass(frozen=True)
+class CheckedTable:
+    """The cases of a table, what is said of them together, and which of them are shown."""
+
+    table: TextTable
+    cases: tuple[CheckedCase, ...]
+    remarks: tuple[str, ...]
+    shown: tuple[int, ...]
+
+    @property
+    def unusable(self) -> list[CheckedCase]:
+        """Cases that cannot be used."""
+        return [entry for entry in self.cases if entry.problems]
+
+
+def check_table(csv_path: Path, options: CheckOptions) -> CheckedTable:
+    """Check all cases; raise `DataError` only for a table that cannot be read as one."""
+    if options.workers < 1 or options.pictures < 0:
+        raise DataError("--workers must be at least 1, --pictures at least 0.")
+    table = read_text_table(csv_path)
+    cases = read_cases(csv_path, masks=table.has("seg_path") or table.has("img_path"))
+    with collected_warnings() as warnings:
+        heads = _side_by_side(partial(_head, csv_path, options.mask_affine), cases, options.workers, "Reading headers")
+        likely = same_grid_places(heads)
+        shown = _chosen([bool(entry.problems or entry.notes) for entry in with_notes(heads)], options.pictures)
+
+        def voxels(place: int) -> CheckedCase:
+            image = options.full or place in likely or place in shown
+            return check_voxels(heads[place], options.mask_affine, image=image, picture=place in shown)
+
+        checked = _side_by_side(voxels, range(len(heads)), options.workers, "Reading scans")
+    checked = with_notes(_with_warnings(checked, warnings))
+    return CheckedTable(table, tuple(checked), (*torn_patients(checked), *repeated_images(checked)), shown)
+
+
+def _head(csv_path: Path, mask_affine: MaskAffine, case: Case) -> CheckedCase:
+    return check_header(case, csv_path, mask_affine)
+
+
+def _side_by_side(function: Callable[[Item], Result], items: Iterable[Item], workers: int, what: str) -> list[Result]:
+    """Map in threads: reading waits for disks, and unzipping and hashing let other threads run."""
+    items = list(items)
+    with ThreadPoolExecutor(workers) as pool:
+        return list(tqdm(pool.map(function, items), total=len(items), desc=what, unit="case", disable=None, leave=False))
+
+
+def _chosen(odd: Sequence[bool], count: int) -> tuple[int, ...]:
+    """Choose places to show: up to half of them odd, the rest evenly spread."""
+    first = [place for place, strange in enumerate(odd) if strange][: -(-count // 2)]
+    others = [place for place in range(len(odd)) if place not in set(first)]
+    room = min(count - len(first), len(others))
+    spread = [others[round(step * (len(others) - 1) / max(room - 1, 1))] for step in range(room)]
+    return tuple(sorted({*first, *spread}))
+
+
+def _with_warnings(checked: Sequence[CheckedCase], warnings: Sequence[str]) -> list[CheckedCase]:
+    """Give each case what the readers said of its files; the same is said once although a file is read twice."""
+    said: dict[str, list[str]] = {}
+    for message in dict.fromkeys(warnings):
+        path, _, text = message.partition(": ")
+        said.setdefault(path, []).append(text)
+    result = []
+    for entry in checked:
+        notes = [*said.get(str(entry.case.image), []), *(f"mask: {text}" for text in said.get(str(entry.case.mask), []))]
+        result.append(entry.noted(*notes))
+    return result

@@ -2,7 +2,6 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -15,13 +14,11 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
-    JPEGLSLossless,
     RLELossless,
     generate_uid,
 )
 from series_files import AXIAL, CORONAL, SAGITTAL, ras_affine, series_in
 
-from fuse_examples.imaging.oai_example.data import dicom_pixels
 from fuse_examples.imaging.oai_example.data.dicom import read_dicom, read_dicom_header
 from fuse_examples.imaging.oai_example.data.scans import read_header, read_mask, read_volume
 from fuse_examples.imaging.oai_example.errors import DataError
@@ -154,21 +151,6 @@ def test_a_compressed_series(write_series: Write, ramp: np.ndarray) -> None:
         dataset.compress(RLELossless)
         dataset.save_as(file)
     assert np.array_equal(read_volume(folder).array, expected)
-
-
-def test_a_compression_without_a_decoder_names_the_package(write_series: Write, ramp: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    def pretend(dataset: Dataset, index: int) -> None:
-        dataset["PixelData"].is_undefined_length = True
-        dataset.PixelData = b"\xfe\xff\x00\xe0\0\0\0\0\xfe\xff\x00\xe0\x04\0\0\0abcd\xfe\xff\xdd\xe0\0\0\0\0"
-
-    folder = write_series(ramp, change=pretend)
-    for file in folder.iterdir():
-        dataset = dcmread(file)
-        dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
-        dataset.save_as(file)
-    monkeypatch.setattr(dicom_pixels, "get_decoder", lambda syntax: SimpleNamespace(is_available=False))
-    with pytest.raises(DataError, match=r"compressed as JPEG-LS Lossless.*pip install pyjpegls"):
-        read_volume(folder)
 
 
 def test_files_without_preamble(write_series: Write, ramp: np.ndarray) -> None:

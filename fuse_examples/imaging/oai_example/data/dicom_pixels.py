@@ -7,22 +7,21 @@ from typing import Any
 
 import numpy as np
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import UID, JPEGExtended12Bit
 
-from fuse_examples.imaging.oai_example.data.dicom_files import PIXEL_TAGS, parse_file
+from fuse_examples.imaging.oai_example.data.dicom_files import PIXEL_TAGS, ImageFile, parse_file
 from fuse_examples.imaging.oai_example.data.dicom_frames import Frame
 from fuse_examples.imaging.oai_example.data.voxels import Voxels, narrowed, rescaled
 from fuse_examples.imaging.oai_example.errors import DataError
 
-# What to install for a transfer syntax that pydicom cannot decode by itself.
-DECODERS = {
-    "1.2.840.10008.1.2.4.50": "python-gdcm", "1.2.840.10008.1.2.4.51": "python-gdcm",
-    "1.2.840.10008.1.2.4.57": "python-gdcm", "1.2.840.10008.1.2.4.70": "python-gdcm",
-    "1.2.840.10008.1.2.4.80": "pyjpegls", "1.2.840.10008.1.2.4.81": "pyjpegls",
-    "1.2.840.10008.1.2.4.90": "pylibjpeg pylibjpeg-openjpeg", "1.2.840.10008.1.2.4.91": "pylibjpeg pylibjpeg-openjpeg",
-    "1.2.840.10008.1.2.4.201": "pylibjpeg pylibjpeg-openjpeg", "1.2.840.10008.1.2.4.202": "pylibjpeg pylibjpeg-openjpeg",
-    "1.2.840.10008.1.2.4.203": "pylibjpeg pylibjpeg-openjpeg",
-}  # fmt: skip
+# What decodes which transfer syntax: requirements.txt has all of these, and their licences are permissive.
+_GDCM, _JPEG_LS, _JPEG_2000 = "python-gdcm", "pyjpegls", "pylibjpeg pylibjpeg-openjpeg"
+PACKAGES = {
+    _GDCM: ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"),
+    _JPEG_LS: ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"),
+    _JPEG_2000: tuple(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203)),
+}
+DECODERS = {syntax: package for package, syntaxes in PACKAGES.items() for syntax in syntaxes}
 
 
 def stacked(frames: Sequence[Frame]) -> Voxels:
@@ -116,11 +115,18 @@ def _decoded_values(frame: Frame) -> Voxels:
     try:
         array: Voxels = file.dataset.pixel_array  # type: ignore[union-attr]  # present, see above
     except Exception as error:  # decoders raise many kinds
-        raise DataError(f"{file.path}: the voxels cannot be decoded ({file.syntax.name}): {error}") from error
+        raise DataError(f"{file.path}: the voxels cannot be decoded ({file.syntax.name}): {error}.{_last_resort(file)}") from error
     array = array[frame.number] if file.values.get("NumberOfFrames", 1) > 1 else array
     if array.shape != frame.matrix:
         raise DataError(f"{file.path}: the voxels have the shape {array.shape}, the header says {frame.matrix}.")
     return array
+
+
+def _last_resort(file: ImageFile) -> str:
+    """Name the package for what none of the permissive ones decodes."""
+    if file.syntax != JPEGExtended12Bit or file.values.get("BitsAllocated", 0) <= 8:
+        return ""
+    return " Of 12 bits, pip install pylibjpeg pylibjpeg-libjpeg decodes it; that package is under the GPL."
 
 
 def _check_decoder(syntax: UID, path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_class_that_training_did_not_see_is_listed_with_its_rows_and_the_neare
     indices = learn_classes(cases(grade=["mild", "severe"], side=["l", "r"]), ["grade", "side"], None, TABLE)
     new = cases(grade=["mild", "sever", None, "none", "none"], side=["l", "l", "r", None, "x"])
     with pytest.raises(DataError) as caught:
-        check_classes(new, indices, TABLE, "the test folds")
+        check_classes({"the test folds": new}, indices, TABLE)
     assert str(caught.value).splitlines() == [
         "knees.csv:3: grade is 'sever' in 1 row(s) of the test folds, but the training folds hold only 'mild', 'severe'. "
         "Did you mean 'severe'? Correct or empty the cell, or move the rows.",
@@ -65,7 +65,17 @@ def test_a_class_that_training_did_not_see_is_listed_with_its_rows_and_the_neare
         "knees.csv:6: side is 'x' in 1 row(s) of the test folds, but the training folds hold only 'l', 'r'. "
         "Correct or empty the cell, or move the rows.",
     ]
-    check_classes(cases(grade=["mild", None], side=[None, "r"]), indices, TABLE, "the test folds")
+    check_classes({"the test folds": cases(grade=["mild", None], side=[None, "r"])}, indices, TABLE)
+
+
+def test_classes_that_are_new_in_several_splits_are_told_together() -> None:
+    indices = learn_classes(cases(grade=["mild", "severe"]), ["grade"], None, TABLE)
+    with pytest.raises(DataError) as caught:
+        check_classes({"the validation folds": cases(grade=["some"]), "the test folds": cases(grade=["mild", "other"])}, indices, TABLE)
+    assert [line.split(", but")[0] for line in str(caught.value).splitlines()] == [
+        "knees.csv:2: grade is 'some' in 1 row(s) of the validation folds",
+        "knees.csv:3: grade is 'other' in 1 row(s) of the test folds",
+    ]
 
 
 def test_it_travels_as_plain_values() -> None:

@@ -469,6 +469,17 @@ def test_a_pickle_that_would_run_code_runs_nothing(tmp_path: Path, key: str, for
         assert "is not only tensors: reading it would run posix.mkdir. Nothing was run." in str(caught.value)
 
 
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_no_message_about_a_pickle_advises_to_load_it_without_care(tmp_path: Path, protocol: int) -> None:
+    target, path = tmp_path / "made by the pickle", tmp_path / "file.pth"
+    path.write_bytes(pickle.dumps({"net": {"a": 1}, "epoch": Touch(target)}, protocol))
+    text = refusal(unet(), path, "dino_weights")
+    assert not target.exists()
+    assert "was run." in text
+    assert "weights_only" not in text
+    assert "Re-running" not in text
+
+
 def test_the_test_pickle_does_run_when_read_without_care(tmp_path: Path) -> None:
     target = tmp_path / "made by the pickle"
     pickle.loads(pickle.dumps(Touch(target)))

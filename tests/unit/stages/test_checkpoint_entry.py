@@ -11,7 +11,13 @@ from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.errors import WeightsError
 from fuse_examples.imaging.oai_example.models.backbone import build_backbone
-from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, read_stage_checkpoint, saved_backbone, saved_config
+from fuse_examples.imaging.oai_example.stages.checkpoint_entry import (
+    check_fits,
+    project_entry,
+    read_stage_checkpoint,
+    saved_backbone,
+    saved_config,
+)
 from fuse_examples.imaging.oai_example.training.checkpoints import FORMAT_VERSION, PROJECT, check_plain
 from fuse_examples.imaging.oai_example.training.patient_hashes import overlap
 
@@ -58,3 +64,33 @@ def test_a_checkpoint_of_another_stage_is_refused(tmp_path: Path) -> None:
     assert str(error.value) == (
         f"test_ckpt: {path} is a checkpoint of segmentation, not of classification. Give a checkpoint that classification.py wrote."
     )
+
+
+@pytest.mark.parametrize("changes", [{"config": ["width"]}, {"backbone": 3}, {"patients": "abc"}, {"preprocessing": None, "config": 1}])
+def test_an_entry_of_another_kind_counts_as_lost(changes: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "some.ckpt"
+    torch.save({PROJECT: entry() | {"format_version": FORMAT_VERSION} | changes, "state_dict": {}}, path)
+    with pytest.raises(WeightsError, match=rf"test_ckpt: .*some\.ckpt has lost {', '.join(sorted(changes))} since a run wrote it\. Give"):
+        read_stage_checkpoint(path, "test_ckpt", "segmentation")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_of_a_training_that_diverged_are_refused(value: float) -> None:
+    network = torch.nn.Linear(2, 2)
+    state = network.state_dict()
+    check_fits(network, state, "run.ckpt", "test_ckpt")
+    state["bias"] = torch.tensor([0.0, value])
+    with pytest.raises(WeightsError) as error:
+        check_fits(network, state, "run.ckpt", "test_ckpt")
+    assert str(error.value) == (
+        "test_ckpt: run.ckpt holds numbers that are not finite, first in bias: the training diverged before it was written. "
+        "Give an earlier checkpoint, such as best.ckpt, or train anew with a lower learning_rate."
+    )
+
+
+def test_weights_alone_can_be_tested_and_not_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "some.ckpt"
+    torch.save({PROJECT: entry() | {"format_version": FORMAT_VERSION}, "state_dict": {}, "loops": {}, "epoch": 1}, path)
+    assert read_stage_checkpoint(path, "test_ckpt", "segmentation")["state_dict"] == {}
+    with pytest.raises(WeightsError, match=r"some\.ckpt has lost callbacks, global_step, lr_schedulers, optimizer_states, pytorch-"):
+        read_stage_checkpoint(path, "resume_training_from", "segmentation")

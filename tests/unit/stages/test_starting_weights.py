@@ -9,7 +9,7 @@ import torch
 
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
 from fuse_examples.imaging.oai_example.data.cases import Case
-from fuse_examples.imaging.oai_example.errors import ConfigError, DataError
+from fuse_examples.imaging.oai_example.errors import ConfigError, DataError, WeightsError
 from fuse_examples.imaging.oai_example.models.unet3d import UNet3D
 from fuse_examples.imaging.oai_example.models.weights import save_backbone
 from fuse_examples.imaging.oai_example.stages.starting_weights import StartingWeights, keep_report, refuse_seen_patients, starting_weights
@@ -75,6 +75,19 @@ def test_nulls_take_what_the_file_was_made_with_and_what_is_set_must_agree(tmp_p
     assert weights.patients == json.loads(json.dumps(weights.metadata))["patients"]
     with pytest.raises(ConfigError, match="width: 4 differs from 2, which the weights were made with"):
         starting_weights(config(dino_weights=str(file), width=4))
+
+
+@pytest.mark.parametrize(("name", "value"), [("config", ["width"]), ("patients", 5), ("patients", [5])])
+def test_a_damaged_description_is_refused(name: str, value: object, tmp_path: Path) -> None:
+    file = write(tmp_path / "backbone.safetensors", **{name: value})
+    with pytest.raises(WeightsError, match=rf"dino_weights: .*backbone\.safetensors has a damaged description \({name}\)\. Give the file"):
+        starting_weights(config(dino_weights=str(file)))
+
+
+def test_values_in_the_description_that_no_setting_takes(tmp_path: Path) -> None:
+    file = write(tmp_path / "backbone.safetensors", config=TAUGHT | {"width": "wide"})
+    with pytest.raises(ConfigError, match="the weight file holds values that cannot be used here: width"):
+        starting_weights(config(dino_weights=str(file)))
 
 
 def test_a_file_of_other_people_decides_nothing(tmp_path: Path) -> None:

@@ -65,6 +65,20 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 8  # and no "ran" among them
 
 
+def torchscript(path: Path) -> None:
+    torch.jit.trace(torch.nn.Linear(1, 1), torch.zeros(1)).save(path)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the format itself
+def test_a_file_that_holds_a_program_is_named_without_advice_to_run_it(tmp_path: Path) -> None:
+    torchscript(tmp_path / "script.pt")
+    with pytest.raises(
+        WeightsError, match=r"test_ckpt: .*script\.pt cannot be loaded: its format \(TorchScript.*othing in it was run\."
+    ) as error:
+        read_checkpoint(tmp_path / "script.pt", "test_ckpt")
+    assert "weights_only" not in str(error.value)
+
+
 def test_a_file_cut_off_anywhere_is_named(tmp_path: Path) -> None:
     write_checkpoint({"w": torch.arange(5000.0)}, tmp_path / "a.ckpt")
     whole = (tmp_path / "a.ckpt").read_bytes()
@@ -95,3 +109,6 @@ def test_checkpoints_of_other_programs_and_of_later_versions_cannot_be_resumed(t
     write_checkpoint({"project": {"format_version": FORMAT_VERSION + 1}}, tmp_path / "later.ckpt")
     with pytest.raises(WeightsError, match=rf"has checkpoint format {FORMAT_VERSION + 1}, and this version reads up to {FORMAT_VERSION}"):
         read_run_checkpoint(tmp_path / "later.ckpt", "test_ckpt")
+    write_checkpoint({"project": {"format_version": "one"}}, tmp_path / "damaged.ckpt")
+    with pytest.raises(WeightsError, match=r"test_ckpt: .*damaged.ckpt has checkpoint format one"):
+        read_run_checkpoint(tmp_path / "damaged.ckpt", "test_ckpt")

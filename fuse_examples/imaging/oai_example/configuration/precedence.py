@@ -91,7 +91,7 @@ def adopt_from_weights(
         for key, ours, theirs in _differences(config, _with_view_size(saved), may_differ)
         if ours is not None and theirs is not None
     ]
-    return _changed(config, taken, "the weights"), tuple(notes)
+    return _changed(config, taken, "the weight file"), tuple(notes)
 
 
 def check_resume(config: Config, saved: Mapping[str, Any]) -> Config:

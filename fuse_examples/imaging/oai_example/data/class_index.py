@@ -76,28 +76,44 @@ def learn_classes(
     return tuple(indices)
 
 
-def check_classes(cases: Sequence[Case], indices: Sequence[ClassIndex], csv_path: Path, split: str) -> None:
+def check_classes(splits: Mapping[str, Sequence[Case]], indices: Sequence[ClassIndex], csv_path: Path) -> None:
     """Refuse classes that training did not see.
 
+    Args:
+        splits: the cases to look at by what they are called in a message, such as "the test folds".
+        indices: what training has learnt.
+        csv_path: for messages.
+
     Raises:
-        DataError: one line for each unknown class, with its rows and the nearest class that is known.
+        DataError: one line for each unknown class of each split, with its rows and the nearest class that is known.
     """
-    problems = []
-    for index in indices:
-        unknown: dict[str, list[int]] = {}
-        for case in cases:
-            name = case.targets[index.target]
-            if name is not None and name not in index.classes:
-                unknown.setdefault(name, []).append(case.row)
-        for name, rows in unknown.items():
-            close = get_close_matches(name, index.classes, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            problems.append(
-                f"{csv_path}:{rows[0]}: {index.target} is {name!r} in {len(rows)} row(s) of {split}, but the training folds "
-                f"hold only {_listed(index.classes)}.{hint} Correct or empty the cell, or move the rows."
-            )
+    problems = [
+        _unknown_class(name, rows, split, index, csv_path)
+        for split, cases in splits.items()
+        for index in indices
+        for name, rows in _rows_by_class(cases, index.target).items()
+        if name not in index.classes
+    ]
     if problems:
         raise DataError(problems)
+
+
+def _rows_by_class(cases: Sequence[Case], target: str) -> dict[str, list[int]]:
+    rows: dict[str, list[int]] = {}
+    for case in cases:
+        name = case.targets[target]
+        if name is not None:
+            rows.setdefault(name, []).append(case.row)
+    return rows
+
+
+def _unknown_class(name: str, rows: Sequence[int], split: str, index: ClassIndex, csv_path: Path) -> str:
+    close = get_close_matches(name, index.classes, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return (
+        f"{csv_path}:{rows[0]}: {index.target} is {name!r} in {len(rows)} row(s) of {split}, but the training folds "
+        f"hold only {_listed(index.classes)}.{hint} Correct or empty the cell, or move the rows."
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

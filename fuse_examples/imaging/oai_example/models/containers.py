@@ -132,9 +132,12 @@ def _load(path: Path, key: str, *, in_zip: bool) -> object:
 
 
 def _unreadable(path: Path, key: str, error: Exception) -> WeightsError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+    text = str(error).strip()
+    # Torch's own words may advise loading without the safety; they are left out.
+    reason = type(error).__name__ if "weights_only" in text or not text else text.splitlines()[0][:160]
     return WeightsError(
-        f"{key}: {path} is truncated or is no checkpoint ({reason}). Copy or download it again, and compare its size with the original's."
+        f"{key}: {path} is truncated or is no checkpoint ({reason}). Nothing in it was run. "
+        "Copy or download it again, and compare its size with the original's."
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
@@ -13,7 +14,9 @@ from fuse_examples.imaging.oai_example.models.backbone import Backbone, build_ba
 from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT, read_run_checkpoint
 from fuse_examples.imaging.oai_example.training.patient_hashes import hash_patients
 
-_ENTRIES = ("config", "backbone", "backbone_options", "preprocessing", "patients")
+_ENTRIES = {"config": dict, "backbone": str, "backbone_options": dict, "preprocessing": dict, "patients": list, "state_dict": dict}
+_RESUMED = ("callbacks", "epoch", "global_step", "loops", "lr_schedulers", "optimizer_states", "pytorch-lightning_version", "random_state")
+"""What a run needs besides, to go on where it stopped."""
 _ORIGINAL = "Give the checkpoint as the run wrote it, or another one of its checkpoints folder."
 
 
@@ -54,8 +57,9 @@ def read_stage_checkpoint(path: Any, key: str, stage: str) -> dict[str, Any]:
     found = checkpoint[PROJECT].get("stage")
     if found != stage:
         raise WeightsError(f"{key}: {path} is a checkpoint of {found}, not of {stage}. Give a checkpoint that {stage}.py wrote.")
-    lost = [name for name in _ENTRIES if name not in checkpoint[PROJECT]]
-    lost += [] if isinstance(checkpoint.get("state_dict"), dict) else ["state_dict"]
+    entries = {**checkpoint[PROJECT], "state_dict": checkpoint.get("state_dict")}
+    lost = [name for name, kind in _ENTRIES.items() if not isinstance(entries.get(name), kind)]
+    lost += [name for name in _RESUMED if key == "resume_training_from" and name not in checkpoint]
     if lost:
         raise WeightsError(f"{key}: {path} has lost {', '.join(lost)} since a run wrote it. {_ORIGINAL}")
     return checkpoint
@@ -65,7 +69,7 @@ def check_fits(task: nn.Module, state_dict: Mapping[str, Any], path: Any, key: s
     """Hold a checkpoint's tensors against the task that is to take them.
 
     Raises:
-        WeightsError: naming the first tensor that is missing, that is not the task's, or whose shape differs.
+        WeightsError: naming the first tensor that is missing, that is not the task's, or whose shape differs; or that is not finite.
     """
     ours, theirs = task.state_dict(), state_dict
     missing = [name for name in ours if name not in theirs]
@@ -78,6 +82,12 @@ def check_fits(task: nn.Module, state_dict: Mapping[str, Any], path: Any, key: s
     ]
     if found:
         raise WeightsError(f"{key}: {path} does not hold the tensors of the network that it describes: {'; '.join(found)}. {_ORIGINAL}")
+    infinite = next((name for name, tensor in theirs.items() if not torch.isfinite(tensor).all()), None)
+    if infinite is not None:
+        raise WeightsError(
+            f"{key}: {path} holds numbers that are not finite, first in {infinite}: the training diverged before it was written. "
+            "Give an earlier checkpoint, such as best.ckpt, or train anew with a lower learning_rate."
+        )
 
 
 def saved_config(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

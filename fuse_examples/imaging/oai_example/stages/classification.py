@@ -54,8 +54,7 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
     report = weights.load_into(backbone)
     cases = open_cases(config, masks=False, targets=config.cls_targets)
     classes = learn_classes(cases.train, config.cls_targets, config.positive_class, config.csv_path)
-    check_classes(cases.evaluation, classes, config.csv_path, "the validation folds")
-    check_classes(cases.test, classes, config.csv_path, "the test folds")
+    check_classes({"the validation folds": cases.evaluation, "the test folds": cases.test}, classes, config.csv_path)
     seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = resolved(config, backbone)
     preprocessing = preprocessing_of(config, config.resize_to)
@@ -90,7 +89,7 @@ def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
     task = _task(config, saved_backbone(project, with_decoder=False), classes)
     start.fill(task)
     cases = open_cases(config, masks=False, targets=config.cls_targets)
-    check_classes(cases.evaluation, classes, config.csv_path, "the test folds")
+    check_classes({"the test folds": cases.evaluation}, classes, config.csv_path)
     notes = (*start.notes, *refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config))
     if check:
         print_test(cases)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from fuse_examples.imaging.oai_example.configuration.precedence import adopt_from_weights
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 from fuse_examples.imaging.oai_example.data.cases import Case
-from fuse_examples.imaging.oai_example.errors import DataError
+from fuse_examples.imaging.oai_example.errors import DataError, WeightsError
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.models.load_report import LoadReport
 from fuse_examples.imaging.oai_example.models.weights import load_backbone_weights, read_backbone_metadata
@@ -18,6 +18,7 @@ from fuse_examples.imaging.oai_example.training.safe_files import write_json
 
 Config = TypeVar("Config", bound=StageConfig)
 KEYS = ("dino_weights", "suprem_weights")
+_METADATA = {"config": dict, "patients": list, "backbone_options": dict}
 _SHOWN = 20
 log = logging.getLogger(__name__)
 
@@ -66,11 +67,21 @@ def starting_weights(config: Config) -> tuple[Config, StartingWeights, tuple[str
         path = getattr(config, key)
         if path is not None:
             metadata = read_backbone_metadata(path, key)
+            _check_metadata(metadata, path, key)
             notes: tuple[str, ...] = ()
             if "config" in metadata:
                 config, notes = adopt_from_weights(config, metadata["config"])
             return config, StartingWeights(key, path, metadata), notes
     return config, StartingWeights(), ()
+
+
+def _check_metadata(metadata: Mapping[str, Any], path: Path, key: str) -> None:
+    """Refuse a file whose own description is not of the kind this project writes: it would be passed over, or stop the run."""
+    damaged = [name for name, kind in _METADATA.items() if name in metadata and not isinstance(metadata[name], kind)]
+    if not damaged and not all(isinstance(entry, str) for entry in metadata.get("patients", [])):
+        damaged = ["patients"]
+    if damaged:
+        raise WeightsError(f"{key}: {path} has a damaged description ({', '.join(damaged)}). Give the file as the run wrote it.")
 
 
 def refuse_seen_patients(cases: Sequence[Case], hashes: Iterable[str], source: object, config: StageConfig) -> tuple[str, ...]:

@@ -81,10 +81,10 @@ def read_run_checkpoint(path: str | Path, key: str) -> dict[str, Any]:
             f"{key}: {path} was not written by a run of this project (it has no entry '{PROJECT}'). Give a checkpoint of an experiment's "
             "checkpoints folder; other weights go to dino_weights or suprem_weights."
         )
-    if project["format_version"] > FORMAT_VERSION:
+    version = project["format_version"]
+    if not isinstance(version, int) or version > FORMAT_VERSION:
         raise WeightsError(
-            f"{key}: {path} has checkpoint format {project['format_version']}, and this version reads up to {FORMAT_VERSION}. "
-            "Update the program."
+            f"{key}: {path} has checkpoint format {version}, and this version reads up to {FORMAT_VERSION}. Update the program."
         )
     return content
 
@@ -107,6 +107,8 @@ def check_plain(value: Any, place: str = "checkpoint") -> None:
 
 OBJECTS = re.compile(r"GLOBAL \S+|Can only (build|create new object)|unrecognized function")
 """What torch's safe unpickler says of objects that only code could make; its other complaints are about bytes that are no pickle at all."""
+PROGRAMS = re.compile(r"weights_only=True\W+with")
+"""What torch says of TorchScript archives and of its tar format from before 2018."""
 
 
 def _reason(error: Exception) -> str:
@@ -116,6 +118,10 @@ def _reason(error: Exception) -> str:
             "it holds Python objects besides tensors and plain values, which only running code from the file could make. "
             "Nothing in it was run. Use a file of tensors alone."
         )
-    # The unpickler's own words advise loading without the safety; they are left out.
-    detail = type(error).__name__ if isinstance(error, pickle.UnpicklingError) or not text else text.splitlines()[0]
+    if PROGRAMS.search(text):
+        return (
+            "its format (TorchScript, or a tar file) holds a program besides tensors. Nothing in it was run. Use a file of tensors alone."
+        )
+    # Torch's own words may advise loading without the safety; they are left out.
+    detail = type(error).__name__ if "weights_only" in text or not text else text.splitlines()[0]
     return f"it is cut off, damaged or not a torch file ({detail}); nothing in it was run. Copy or download it again."

@@ -12,6 +12,7 @@ from fuse_examples.imaging.oai_example.configuration.kinds import (
     NamePairs,
     Names,
     Positive,
+    PositiveNumber,
     ShareBelowOne,
     Size,
     Spacing,
@@ -38,6 +39,7 @@ class SegmentationConfig(StageConfig):
         *StageConfig.RULES,
         rules.validation_folds_are_named,
         segmentation_rules.a_name_for_each_structure,
+        segmentation_rules.sheets_are_structures,
         segmentation_rules.whole_volumes_or_patches,
         segmentation_rules.flips_know_the_sides,
     )
@@ -59,6 +61,10 @@ class SegmentationConfig(StageConfig):
 
     num_classes: Annotated[int, Strict(), Ge(2)] = task(REQUIRED, "Number of labels in the masks, the background (0) included.")
     structure_names: Names | None = task(None, "Names of labels 1, 2, ... in this order. null: structure_1, structure_2, ...")
+    surface_dice_tolerance: PositiveNumber = task(1.0, "Distance in mm within which surface Dice calls two surfaces the same.")
+    thickness_structures: Names | None = task(
+        None, "Sheets whose mean thickness is measured in a test. null: the structures with 'cartilage' in their name."
+    )
     n_bootstrap: Positive = task(2000, "Resamplings of the test patients for the 95 % confidence intervals.")
 
     validate_every_n_epochs: Positive = training(1, "Validate after every so many epochs.")
@@ -70,3 +76,10 @@ class SegmentationConfig(StageConfig):
     def structures(self) -> tuple[str, ...]:
         """Names of labels 1, 2, ...: structure_names, or structure_1, structure_2, ..."""
         return self.structure_names or segmentation_rules.default_names(self.num_classes)
+
+    @property
+    def sheets(self) -> tuple[str, ...]:
+        """The structures whose thickness is measured: thickness_structures, or those with "cartilage" in their name."""
+        if self.thickness_structures is not None:
+            return self.thickness_structures
+        return tuple(name for name in self.structures if "cartilage" in name.lower())

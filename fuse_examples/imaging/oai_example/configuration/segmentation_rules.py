@@ -25,6 +25,15 @@ def a_name_for_each_structure(draft: Draft) -> Iterator[Problem]:
         )
 
 
+def sheets_are_structures(draft: Draft) -> Iterator[Problem]:
+    """thickness_structures names structures."""
+    names = draft["structure_names"] or default_names(draft["num_classes"])
+    for name in draft["thickness_structures"] or ():
+        if name not in names:
+            key = "thickness_structures"
+            yield draft.problem(f"{key} names '{name}', which is not among the structures{did_you_mean(name, names)}", key)
+
+
 def whole_volumes_or_patches(draft: Draft) -> Iterator[Problem]:
     """Exactly one of resize_to and patch_size, and the keys of patches only with patches."""
     if draft["resize_to"] is not None and draft["patch_size"] is not None:

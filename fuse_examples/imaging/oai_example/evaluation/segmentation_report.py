@@ -19,6 +19,15 @@ from fuse_examples.imaging.oai_example.evaluation.run_facts import (
 )
 from fuse_examples.imaging.oai_example.evaluation.segmentation_results import MEAN, CasePrediction, choose_examples
 
+COLUMNS = {
+    "surface_dice": "surface Dice",
+    "hd95_mm": "HD95, mm",
+    "assd_mm": "ASSD, mm",
+    "volume_error_ml": "volume error, ml",
+    "absolute_volume_error_ml": "absolute",
+    "thickness_error_mm": "thickness error, mm",
+    "absolute_thickness_error_mm": "absolute",
+}
 LONGEST_LIST = 10  # cases in the table of the lowest scores
 
 
@@ -47,6 +56,7 @@ def write_segmentation_report(
         run_section(run),
         data_section(cases),
         Section("Dice per structure", [_table(metrics), *_notes(metrics), plot]),
+        *_in_millimetres(metrics),
         *_examples(cases, overlays),
         _lowest(cases),
         *curves_section(run.curves),
@@ -82,6 +92,28 @@ def _table(metrics: Mapping[str, Any]) -> Table:
         for name, entry in metrics["dice"].items()
     ]
     return Table(["structure", "Dice", f"{level_text(metrics)} interval", "cases", "patients", "absent in both"], rows)
+
+
+def _in_millimetres(metrics: Mapping[str, Any]) -> list[Section]:
+    """Surfaces, volumes and thickness; those of them that were measured."""
+    found = {metric: name for metric, name in COLUMNS.items() if metric in metrics}
+    if not found:
+        return []
+    rows = []
+    for structure in metrics["dice"]:
+        entries = [metrics[metric].get(structure) for metric in found]
+        rows.append([structure, *(f"{three_digits(entry['value'])} ({interval_text(entry)})" if entry else "" for entry in entries)])
+    rules = metrics["rules"]
+    how = " ".join(f"{COLUMNS[metric]}: {rules[metric]}." for metric in found if metric in rules)
+    missed = [
+        f"{structure}: absent in the prediction alone in {counts['in_prediction_only']}, in the truth alone in {counts['in_truth_only']}"
+        for structure, counts in metrics["absent"].items()
+        if any(counts.values())
+    ]
+    notes = [Paragraph(f"Cases with a structure in one mask only. {'; '.join(missed)}.", "note")] if missed else []
+    tolerance = f"Tolerance of surface Dice: {metrics['surface_dice_tolerance_mm']:g} mm. Intervals: {level_text(metrics)}."
+    table = Table(["structure", *found.values()], rows)
+    return [Section("Surfaces, volumes and thickness", [table, *notes, Paragraph(f"{how} {tolerance}", "note")])]
 
 
 def _notes(metrics: Mapping[str, Any]) -> list[Paragraph]:

@@ -10,14 +10,20 @@ from numpy.typing import NDArray
 
 from fuse_examples.imaging.oai_example.evaluation.bootstrap import estimate_mean
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
+from fuse_examples.imaging.oai_example.evaluation.structure_scores import Pair, ScoreSettings, score_structures
 from fuse_examples.imaging.oai_example.evaluation.whole_files import write_json, write_table
 from fuse_examples.imaging.oai_example.geometry.volume import Grid
-from fuse_examples.imaging.oai_example.objectives.overlap import dice_per_class, joint_histogram
 
 MEAN = "mean"  # the entry beside the structures
 RULES = {
     "dice": "2 |T ∩ P| / (|T| + |P|) on the input's own grid",
-    "absent structure": "absent in truth and prediction: no score, the case is left out and counted as absent; absent in one: 0",
+    "surface_dice": "share of both surfaces' voxels that lie within the tolerance of the other surface",
+    "hd95_mm": "larger of the two directed 95th percentiles of the distances between surface voxels",
+    "assd_mm": "mean of all distances between surface voxels, both directions together",
+    "volume_error_ml": "predicted minus true volume; absolute: without its sign",
+    "thickness_error_mm": "predicted minus true mean thickness along surface normals; absolute: without its sign",
+    "absent structure": "absent in truth and prediction: no score, the case is left out and counted as absent; absent in one: Dice and "
+    "surface Dice 0, distances the diagonal of the scan, no thickness error",
     "mean": "mean over cases of each case's mean over its structures that have a score",
     "interval": "percentile bootstrap over patients: a patient's cases are drawn together",
 }
@@ -34,6 +40,7 @@ class CasePrediction:
         row: its line in the CSV file, the header being line 1.
         scores: metric -> structure -> value; NaN where the structure is absent in truth and prediction.
         volumes_ml: structure -> (true, predicted) volume in millilitres.
+        thickness_mm: structure -> (true, predicted) mean thickness, for the structures that are sheets.
         mask: where the predicted mask was written, relative to the test folder; empty if nowhere.
     """
 
@@ -42,7 +49,8 @@ class CasePrediction:
     fold: str
     row: int
     scores: Mapping[str, Mapping[str, float]]
-    volumes_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    volumes_ml: Mapping[str, Pair] = field(default_factory=dict)
+    thickness_mm: Mapping[str, Pair] = field(default_factory=dict)
     mask: str = ""
 
     def mean(self, metric: str = "dice") -> float:
@@ -62,6 +70,7 @@ def score_case(
     fold: str,
     row: int,
     mask: str = "",
+    settings: ScoreSettings | None = None,
 ) -> CasePrediction:
     """Compare two label maps (D, H, W) on the input's own grid.
 
@@ -71,26 +80,18 @@ def score_case(
         grid: the grid both lie on.
         structures: names of the labels from 1 on.
         name, patient, fold, row, mask: see `CasePrediction`.
+        settings: tolerance of surface Dice, and whose thickness is measured.
 
     Raises:
         ValueError: a shape or label that does not fit.
     """
-    counts = joint_histogram(truth, predicted, len(structures) + 1)
-    dice = dice_per_class(counts)[1:].tolist()
-    millilitres = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
-    volumes = zip((counts.sum(axis=1)[1:] * millilitres).tolist(), (counts.sum(axis=0)[1:] * millilitres).tolist(), strict=True)
-    return CasePrediction(
-        name=name,
-        patient=patient,
-        fold=fold,
-        row=row,
-        scores={"dice": dict(zip(structures, dice, strict=True))},
-        volumes_ml=dict(zip(structures, volumes, strict=True)),
-        mask=mask,
-    )
+    found = score_structures(truth, predicted, grid, structures, settings or ScoreSettings())
+    return CasePrediction(name, patient, fold, row, found.scores, found.volumes_ml, found.thickness_mm, mask)
 
 
-def segmentation_metrics(cases: Sequence[CasePrediction], structures: Sequence[str], settings: Bootstrap | None = None) -> dict[str, Any]:
+def segmentation_metrics(
+    cases: Sequence[CasePrediction], structures: Sequence[str], settings: Bootstrap | None = None, scoring: ScoreSettings | None = None
+) -> dict[str, Any]:
     """Return the content of metrics.json: per metric its mean and each structure with interval, and what was counted.
 
     Raises:
@@ -105,24 +106,38 @@ def segmentation_metrics(cases: Sequence[CasePrediction], structures: Sequence[s
     metrics: dict[str, Any] = {}
     for metric in cases[0].scores:
         columns = {MEAN: [case.mean(metric) for case in cases]}
-        columns |= {structure: [case.scores[metric][structure] for case in cases] for structure in structures}
+        measured = [structure for structure in structures if structure in cases[0].scores[metric]]
+        columns |= {structure: [case.scores[metric][structure] for case in cases] for structure in measured}
         metrics[metric] = {
             name: estimate_mean(values, patients, settings).as_dict() | {"n_absent": int(np.isnan(values).sum())}
             for name, values in columns.items()
         }
+    metrics["absent"] = {structure: _absences(cases, structure) for structure in structures}
     metrics |= {"n_cases": len(cases), "n_patients": len(set(patients)), "folds": _per_fold(cases)}
-    return metrics | {"structures": list(structures), "bootstrap": settings.as_dict(), "rules": RULES}
+    metrics |= {"structures": list(structures), "surface_dice_tolerance_mm": (scoring or ScoreSettings()).tolerance_mm}
+    return metrics | {"bootstrap": settings.as_dict(), "rules": RULES}
+
+
+def _absences(cases: Sequence[CasePrediction], structure: str) -> dict[str, int]:
+    """In how many cases a structure is absent where the other mask has it; with n_absent of its Dice, all that absence decides."""
+    there = [tuple(volume > 0 for volume in case.volumes_ml[structure]) for case in cases if structure in case.volumes_ml]
+    return {"in_prediction_only": there.count((True, False)), "in_truth_only": there.count((False, True))}
 
 
 def write_segmentation_results(
-    folder: Path, cases: Sequence[CasePrediction], structures: Sequence[str], settings: Bootstrap | None = None
+    folder: Path,
+    cases: Sequence[CasePrediction],
+    structures: Sequence[str],
+    settings: Bootstrap | None = None,
+    scoring: ScoreSettings | None = None,
 ) -> dict[str, Any]:
     """Write predictions.csv and metrics.json into `folder`; return the metrics as written."""
-    metrics = segmentation_metrics(cases, structures, settings)
+    metrics = segmentation_metrics(cases, structures, settings, scoring)
     names = list(cases[0].scores)
     header = ["case", "PatientID", "fold", "row"]
-    header += [f"{metric}_{column}" for metric in names for column in (MEAN, *structures)]
+    header += [f"{metric}_{column}" for metric in names for column in (MEAN, *cases[0].scores[metric])]
     header += [f"{what}_volume_ml_{structure}" for structure in structures for what in ("true", "predicted")]
+    header += [f"{what}_thickness_mm_{structure}" for structure in cases[0].thickness_mm for what in ("true", "predicted")]
     write_table(folder / "predictions.csv", [*header, "mask"], (_table_row(case, names, structures) for case in cases))
     write_json(folder / "metrics.json", metrics)
     return metrics
@@ -140,9 +155,11 @@ def choose_examples(cases: Sequence[CasePrediction], metric: str = "dice") -> di
 def _table_row(case: CasePrediction, metrics: Sequence[str], structures: Sequence[str]) -> list[Any]:
     row: list[Any] = [case.name, case.patient, case.fold, case.row]
     for metric in metrics:
-        row += [case.mean(metric), *(case.scores[metric][structure] for structure in structures)]
+        row += [case.mean(metric), *case.scores[metric].values()]
     for structure in structures:
         row += case.volumes_ml.get(structure, (None, None))
+    for pair in case.thickness_mm.values():
+        row += pair
     return [*row, case.mask]
 
 

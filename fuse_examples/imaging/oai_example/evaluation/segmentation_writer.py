@@ -14,6 +14,7 @@ from fuse_examples.imaging.oai_example.evaluation.figures import png_bytes
 from fuse_examples.imaging.oai_example.evaluation.masks import mask_path, write_mask
 from fuse_examples.imaging.oai_example.evaluation.overlay import overlay_figure
 from fuse_examples.imaging.oai_example.evaluation.segmentation_results import CasePrediction, choose_examples, score_case
+from fuse_examples.imaging.oai_example.evaluation.structure_scores import ScoreSettings
 from fuse_examples.imaging.oai_example.geometry.volume import from_file_order, to_source_order
 from fuse_examples.imaging.oai_example.inference.restoration import SegmentedCase
 
@@ -25,10 +26,11 @@ class SegmentationWriter(BasePredictionWriter):
         cases: the scores so far.
     """
 
-    def __init__(self, folder: Path, structures: Sequence[str]) -> None:
+    def __init__(self, folder: Path, structures: Sequence[str], settings: ScoreSettings | None = None) -> None:
         super().__init__(write_interval="batch")
         self.folder = folder
         self.structures = tuple(structures)
+        self.settings = settings
         self.cases: list[CasePrediction] = []
 
     def write_on_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, prediction: Any, *_: Any) -> None:
@@ -51,6 +53,7 @@ class SegmentationWriter(BasePredictionWriter):
                     fold=prediction.fold,
                     row=prediction.row,
                     mask=str(path.relative_to(self.folder)),
+                    settings=self.settings,
                 )
             )
 

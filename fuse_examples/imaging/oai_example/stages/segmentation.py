@@ -12,6 +12,7 @@ from fuse_examples.imaging.oai_example.data.segmentation_views import Evaluation
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
 from fuse_examples.imaging.oai_example.evaluation.pictures import SegmentationPictures
 from fuse_examples.imaging.oai_example.evaluation.segmentation_writer import SegmentationWriter
+from fuse_examples.imaging.oai_example.evaluation.structure_scores import ScoreSettings
 from fuse_examples.imaging.oai_example.geometry.volume import Shape
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
 from fuse_examples.imaging.oai_example.models.heads import SegmentationHead
@@ -94,11 +95,12 @@ def evaluate(config: SegmentationConfig, *, check: bool = False) -> None:
     with run.opened(config.dump(), notes) as environment:
         stored = _stored(config, cases, run.output)
         volumes = stored.evaluation
-        writer = SegmentationWriter(run.output, config.structures)
+        scoring = ScoreSettings(config.surface_dice_tolerance, config.sheets)
+        writer = SegmentationWriter(run.output, config.structures, scoring)
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
         evaluation = EvaluationCases(volumes, Preprocessing.from_dict(project["preprocessing"]))
         trainer.predict(task, datamodule=VolumeDataModule(None, evaluation, 1, config.n_workers, config.seed), return_predictions=False)
-        write_results(config, run.output, writer.cases, volumes, (*notes, *stored.notes), environment)
+        write_results(config, run.output, writer.cases, volumes, scoring, (*notes, *stored.notes), environment)
 
 
 def _resolved(config: SegmentationConfig, backbone: Backbone, cases: OpenedCases) -> SegmentationConfig:

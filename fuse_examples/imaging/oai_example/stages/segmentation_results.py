@@ -11,6 +11,7 @@ from fuse_examples.imaging.oai_example.evaluation.run_facts import interval_text
 from fuse_examples.imaging.oai_example.evaluation.segmentation_report import write_segmentation_report
 from fuse_examples.imaging.oai_example.evaluation.segmentation_results import CasePrediction, write_segmentation_results
 from fuse_examples.imaging.oai_example.evaluation.segmentation_writer import example_overlays
+from fuse_examples.imaging.oai_example.evaluation.structure_scores import ScoreSettings
 from fuse_examples.imaging.oai_example.stages.report_facts import run_facts
 
 
@@ -19,13 +20,16 @@ def write_results(
     folder: Path,
     cases: Sequence[CasePrediction],
     volumes: Sequence[CaseVolumes],
+    scoring: ScoreSettings,
     notes: Sequence[str],
     environment: Mapping[str, Any],
 ) -> None:
     """Write everything but the masks, which are there already, into `folder`, and print the table."""
-    metrics = write_segmentation_results(folder, cases, config.structures, Bootstrap(n_resamples=config.n_bootstrap, seed=config.seed))
+    bootstrap = Bootstrap(n_resamples=config.n_bootstrap, seed=config.seed)
+    metrics = write_segmentation_results(folder, cases, config.structures, bootstrap, scoring)
     overlays = example_overlays(folder, cases, {one.case.name: one for one in volumes}, config.structures)
     report = write_segmentation_report(folder, run_facts(config, notes, environment), cases, metrics, overlays)
     for name, entry in metrics["dice"].items():
-        print(f"{name:<28} Dice {three_digits(entry['value'])}   95 % interval {interval_text(entry)}")
+        dice = f"Dice {three_digits(entry['value'])}   95 % interval {interval_text(entry)}"
+        print(f"{name:<28} {dice}   HD95 {three_digits(metrics['hd95_mm'][name]['value'])} mm")
     print(f"report: {report}")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
 from fuse_examples.imaging.oai_example.configuration.loading import load_config
 from fuse_examples.imaging.oai_example.configuration.precedence import adopt_from_weights, check_resume, from_checkpoint, settle
 from fuse_examples.imaging.oai_example.configuration.segmentation_config import SegmentationConfig
@@ -140,3 +141,25 @@ class TestSettling:
 def _written(config: SegmentationConfig) -> Path:
     Path("again.yaml").write_text(config.as_yaml())
     return Path("again.yaml")
+
+
+class TestAuto:
+    """`auto` is a number that the run found out, so it never contradicts one."""
+
+    @staticmethod
+    def load(extra: str = "", *words: str) -> DINOConfig:
+        Path("dino.yaml").write_text("experiment: knee\ncsv_path: c.csv\ntrain_folds: [0]\n" + extra)
+        return load_config(DINOConfig, Path("dino.yaml"), words)
+
+    def test_a_resumed_run_keeps_its_numbers(self) -> None:
+        theirs = settle(self.load("learning_rate: 1e-3\nhead: {n_prototypes: 64}\n")).dump()
+        resumed = check_resume(self.load(), theirs)
+        assert (resumed.learning_rate, resumed.head.n_prototypes) == (1e-3, 64)
+        assert problems(check_resume, self.load("learning_rate: 2e-3\n"), theirs)[0].startswith(
+            "dino.yaml:4: learning_rate: 0.002 differs from 0.001 of the run to be resumed"
+        )
+
+    def test_a_test_takes_the_checkpoints_without_a_word(self) -> None:
+        theirs = settle(self.load("head: {n_prototypes: 64}\n")).dump()
+        config, notes = from_checkpoint(self.load("", "head.n_prototypes=auto"), theirs, ("head",))
+        assert (config.head.n_prototypes, notes) == (64, ())

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fuse_examples.imaging.oai_example.objectives import collapse
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
-from fuse_examples.imaging.oai_example.tasks.dino import DINOTask
+from fuse_examples.imaging.oai_example.tasks.dino import DINOTask, Outputs
 from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe
 
 N_PROTOTYPES = 16
@@ -324,6 +324,7 @@ CHANGES = {
     "teacher_temperature": 0.5,
     "teacher_temperature_warmup_epochs": 0.5,
     "freeze_last_layer_epochs": 0,
+    "koleo_weight": 1.0,
 }
 
 
@@ -378,7 +379,7 @@ def test_batching_views_keeps_their_order() -> None:
     batch = {"views": views, "n_global": 2}
     student = torch.stack([task.student_head(task.student_backbone.embed(view)) for view in views])
     teacher = torch.stack([task.teacher_head(task.teacher_backbone.embed(view)) for view in views[:2]])
-    _, teacher_logits, student_logits = task._both_networks(batch)
+    _, teacher_logits, _, student_logits = task._both_networks(batch)
     torch.testing.assert_close(student_logits, student)
     torch.testing.assert_close(teacher_logits, teacher)
 
@@ -407,12 +408,12 @@ def test_head_and_loss_stay_in_float32_under_autocast() -> None:
 
 def test_no_graph_is_built_for_the_teacher() -> None:
     class Checked(DINOTask):
-        def _both_networks(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-            features, teacher_logits, student_logits = super()._both_networks(batch)
-            assert not features.requires_grad
-            assert not teacher_logits.requires_grad
-            assert student_logits.requires_grad
-            return features, teacher_logits, student_logits
+        def _both_networks(self, batch: dict[str, Any]) -> Outputs:
+            outputs = super()._both_networks(batch)
+            assert not outputs.teacher_features.requires_grad
+            assert not outputs.teacher_logits.requires_grad
+            assert outputs.student_logits.requires_grad
+            return outputs
 
     fit(make_task(task=Checked), loader(2), max_epochs=1)
 

@@ -1,10 +1,14 @@
 """The settings of DINO pre-training. Where a default follows a published recipe, the comment beside it names the source."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from fuse_examples.imaging.oai_example.configuration import dino_rules, rules
 from fuse_examples.imaging.oai_example.configuration.blocks import AugmentationSettings
 from fuse_examples.imaging.oai_example.configuration.kinds import (
+    AutoCount,
+    AutoPositive,
+    AutoPositiveNumber,
+    AutoShare,
     Axis,
     Count,
     Flag,
@@ -40,8 +44,8 @@ class ProjectionHeadSettings(Settings):
     n_layers: Positive = inner(3, "Linear layers before the last one.")
     hidden_dim: Positive = inner(2048, "Width of the hidden layers.")
     bottleneck_dim: Positive = inner(256, "Width of the normalised vector before the last layer.")
-    n_prototypes: Positive = inner(
-        2048, "Outputs of the last layer. Some 1024 to 4096 suit up to 100 000 volumes; 65 536 is for millions of images."
+    n_prototypes: AutoPositive = inner(
+        "auto", "Outputs of the last layer. auto: by the number of volumes, 1024 up to 20 000 of them, 65 536 from 500 000 on."
     )
     use_batch_norm: Flag = inner(
         True, "Whether the hidden layers have batch normalisation; without it a few hundred similar scans soon gave uniform outputs."
@@ -74,20 +78,45 @@ class DINOConfig(StageConfig):
     augmentation: ViewAugmentation = augmentation(ViewAugmentation, "Random changes of each view.")
 
     head: ProjectionHeadSettings = task(ProjectionHeadSettings, "The projection head; it is not part of the exported backbone.")
+    pooling: Literal["average", "max"] = task("average", "How the deepest feature map becomes one vector.")
     student_temperature: PositiveNumber = task(0.1, "Temperature of the student's softmax.")
-    teacher_temperature_start: PositiveNumber = task(0.04, "Temperature of the teacher's softmax at the start.")
-    teacher_temperature: PositiveNumber = task(0.04, "Temperature of the teacher's softmax after its warm-up; above 0.07 is unstable.")
-    teacher_temperature_warmup_epochs: Count = task(30, "Epochs over which the teacher's temperature rises in a straight line.")
-    center_momentum: Share = task(0.9, "Share of the old centre that is kept at each step.")
-    momentum_start: Share = task(0.996, "Share of the teacher that is kept at each step, at the start.")
+    teacher_temperature_start: AutoPositiveNumber = task(
+        "auto", "Temperature of the teacher's softmax at the start. auto: teacher_temperature, but at most 0.04."
+    )
+    teacher_temperature: AutoPositiveNumber = task(
+        "auto",
+        "Temperature of the teacher's softmax after its warm-up; above 0.07 is unstable. auto: by the number of volumes, 0.04 up to "
+        "20 000 of them, 0.07 from a million on.",
+    )
+    teacher_temperature_warmup_epochs: AutoCount = task(
+        "auto", "Epochs over which the teacher's temperature rises in a straight line. auto: 30 % of n_epochs, at most 30."
+    )
+    centering: Literal["moving_average", "sinkhorn"] = task(
+        "moving_average",
+        "What keeps one prototype from taking everything. moving_average: the average of the teacher's past outputs is subtracted. "
+        "sinkhorn: each batch is made to use all prototypes alike.",
+    )
+    center_momentum: Share = task(0.9, "Share of the old centre that is kept at each step, with centering: moving_average.")
+    koleo_weight: NotNegative = task(
+        0.0, "Weight of the KoLeo loss, which keeps the features of different volumes apart; 0.1 in DINOv2, 0 for none."
+    )
+    momentum_start: AutoShare = task(
+        "auto",
+        "Share of the teacher that is kept at each step, at the start. auto: by the number of volumes, 0.99 up to 20 000 of them, 0.996 "
+        "from a million on; less in a short run.",
+    )
     momentum_end: Share = task(1.0, "The same at the end; a cosine leads there.")
     freeze_last_layer_epochs: Count = task(1, "Epochs in which the head's last layer does not learn.")
 
     batch_size: Positive = training(4, "Volumes per step; each gives crops.n_global + crops.n_local views.")
     n_epochs: Positive = training(100, "Passes over the training volumes.")
-    learning_rate: PositiveNumber = training(5e-4, "Highest learning rate of AdamW.")
+    learning_rate: AutoPositiveNumber = training(  # type: ignore[assignment]  # a number once the run's size is known
+        "auto", "Highest learning rate of AdamW. auto: 5e-4 x sqrt(volumes per step / 64)."
+    )
     learning_rate_end: NotNegative = training(1e-6, "Learning rate at the end; a cosine leads there.")
     weight_decay: NotNegative = training(0.04, "Weight decay of AdamW at the start; biases and norms have none.")
     weight_decay_end: NotNegative = training(0.4, "Weight decay at the end; a cosine leads there.")
-    warmup_epochs: Count = training(10, "Epochs over which the learning rate rises from zero.")
+    warmup_epochs: AutoCount = training(  # type: ignore[assignment]  # likewise
+        "auto", "Epochs over which the learning rate rises from zero. auto: 10 % of n_epochs, at most 10."
+    )
     grad_clip: PositiveNumber | None = training(3.0, "Largest norm of the gradient; longer ones are scaled down. null: no limit.")

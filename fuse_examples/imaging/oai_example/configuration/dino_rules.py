@@ -19,12 +19,12 @@ def enough_views(draft: Draft) -> Iterator[Problem]:
 def learning_rate_falls(draft: Draft) -> Iterator[Problem]:
     """learning_rate is the highest value of its schedule."""
     highest, end = draft["learning_rate"], draft["learning_rate_end"]
-    if end > highest:
+    if highest != "auto" and end > highest:
         yield draft.problem(f"learning_rate_end {end} is above learning_rate {highest}", "learning_rate", "learning_rate_end")
 
 
 def momentum_rises(draft: Draft) -> Iterator[Problem]:
     """The teacher settles down as training goes on, and not the other way round."""
     start, end = draft["momentum_start"], draft["momentum_end"]
-    if start > end:
+    if start != "auto" and start > end:
         yield draft.problem(f"momentum_start {start} is above momentum_end {end}", "momentum_start", "momentum_end")

@@ -91,6 +91,12 @@ Percent = Annotated[float, Strict(), AllowInfNan(False), Ge(0), Le(100)]
 PositiveShare = Annotated[float, Strict(), AllowInfNan(False), Gt(0), Le(1)]
 Text = Annotated[str, Strict(), Len(1), Meaning("text", "texts")]
 
+Auto = Literal["auto"]
+AutoPositive = Positive | Auto
+AutoCount = Count | Auto
+AutoPositiveNumber = PositiveNumber | Auto
+AutoShare = Share | Auto
+
 Size = tuple[Positive, Positive, Positive]
 Spacing = tuple[PositiveNumber, PositiveNumber, PositiveNumber]
 Window = Annotated[tuple[Number, Number], AfterValidator(_strictly_rising)]

@@ -30,6 +30,7 @@ READING = ("series", "tolerate_uneven_spacing")
 SIZES = ("resize_to", "patch_size", "spacing")
 MAY_CHANGE_ON_RESUME = ("n_epochs", "n_workers", "devices", "results_dir", "overwrite", *WEIGHT_KEYS)
 _ABSENT = object()
+_OPEN = (None, "auto")  # values that stand for one that the run finds out
 
 
 def from_checkpoint(config: Config, saved: Mapping[str, Any], keys: Iterable[str]) -> tuple[Config, tuple[str, ...]]:
@@ -49,10 +50,10 @@ def from_checkpoint(config: Config, saved: Mapping[str, Any], keys: Iterable[str
     notes, problems, taken = [], [], {}
     for key, ours, theirs in _differences(config, saved, keys):
         origin = config.origin(key)
-        if origin.kind == "command line" and ours is not None:
+        if origin.kind == "command line" and ours not in _OPEN:
             text = f"{key}: the checkpoint was made with {shown(theirs)}, which a test cannot change; leave the word out"
             problems.append(Problem(origin, text))
-        elif origin.kind == "file" and ours is not None:
+        elif origin.kind == "file" and ours not in _OPEN:
             notes.append(f"{origin.text}: {key}: {shown(ours)} is passed over; the checkpoint was made with {shown(theirs)}")
         taken[key] = theirs
     _raise(problems)
@@ -102,15 +103,15 @@ def check_resume(config: Config, saved: Mapping[str, Any]) -> Config:
         saved: plain values of the whole configuration of the run to carry on.
 
     Raises:
-        ConfigError: for each other key that differs. A null that stands for something found out (`backbone`, `spacing`, ...) does not
-            differ: it takes the run's value.
+        ConfigError: for each other key that differs. A null that stands for something found out (`backbone`, `spacing`, ...) and `auto`
+            do not differ: they take the run's value.
     """
     found_out = (*TAUGHT_WITH, "spacing", "structure_names", "positive_class")
     keys = [key for key in settings_of(type(config)) if key not in MAY_CHANGE_ON_RESUME and not key.startswith("clearml")]
     free = listed([*(key for key in MAY_CHANGE_ON_RESUME if key in settings_of(type(config))), "clearml*"])
     problems, taken = [], {}
     for key, ours, theirs in _differences(config, saved, keys):
-        if ours is None and key.split(".")[0] in found_out:
+        if ours == "auto" or (ours is None and key.split(".")[0] in found_out):
             taken[key] = theirs
         else:
             text = f"{key}: {shown(ours)} differs from {shown(theirs)} of the run to be resumed; only {free} may change"

@@ -90,10 +90,16 @@ def expected(annotation: Any, many: bool = False) -> str:
         if isinstance(remark, OneOf):
             return choice(remark.names)
     if get_origin(base) in (Union, types.UnionType):
-        arms = [arm for arm in get_args(base) if arm is not type(None)]
-        names = choices_of(base)
-        return choice(names, "null") if names else " or ".join(expected(arm, many) for arm in arms) + " or null"
+        return _one_of_several(get_args(base), many)
     return _noun(base, many) + _bounds(metadata)
+
+
+def _one_of_several(arms: Iterable[Any], many: bool) -> str:
+    """The arms of a union in words: enumerations as one, after whatever else is allowed, and null last."""
+    arms = list(arms)
+    others = [expected(arm, many) for arm in arms if arm is not type(None) and not choices_of(arm)]
+    names = [f"'{name}'" for arm in arms for name in choices_of(arm)]
+    return listed([*others, *names, *(["null"] if type(None) in arms else [])], "or")
 
 
 def choices_of(annotation: Any) -> tuple[str, ...]:

@@ -1,11 +1,15 @@
 """The self-distillation loss of DINO with its centre (Caron et al. 2021, arXiv 2104.14294, equations 1 to 4)."""
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from fuse_examples.imaging.oai_example.objectives.sinkhorn import sinkhorn_knopp
+
 Views = Tensor | Sequence[Tensor]
+Centering = Literal["moving_average", "sinkhorn"]
 
 
 class DINOLoss(nn.Module):
@@ -15,26 +19,34 @@ class DINOLoss(nn.Module):
     prototypes. `forward` is a pure function of its arguments and the centre; training calls `update_center` by name once its
     optimiser step is done, and validation does not call it.
 
+    Centring keeps one prototype from taking everything: "moving_average" subtracts an average of the teacher's past logits (Caron et
+    al. 2021); "sinkhorn" balances the prototypes within each batch and all its views (`sinkhorn_knopp`), and remembers nothing.
+
     Attributes:
-        center: (1, 1, K), moving average of the teacher's logits. Subtracting it keeps one prototype from taking everything.
-            The shape is the one existing checkpoints hold under `criterion.center`.
+        center: (1, 1, K), moving average of the teacher's logits; kept and watched with "sinkhorn" too, where the loss does not use
+            it. The shape is the one existing checkpoints hold under `criterion.center`.
     """
 
     center: Tensor
 
-    def __init__(self, n_prototypes: int, student_temperature: float = 0.1, center_momentum: float = 0.9) -> None:
+    def __init__(
+        self, n_prototypes: int, student_temperature: float = 0.1, center_momentum: float = 0.9, centering: Centering = "moving_average"
+    ) -> None:
         """Start with a centre of zeros.
 
         Raises:
-            ValueError: a temperature that is not positive, or a momentum outside 0 to 1.
+            ValueError: a temperature that is not positive, a momentum outside 0 to 1, or an unknown way of centring.
         """
         super().__init__()
         if student_temperature <= 0:
             raise ValueError(f"student_temperature must be positive, not {student_temperature}")
         if not 0 <= center_momentum <= 1:
             raise ValueError(f"center_momentum must lie between 0 and 1, not {center_momentum}")
+        if centering not in get_args(Centering):
+            raise ValueError(f"centering must be one of {', '.join(get_args(Centering))}, not {centering!r}")
         self.student_temperature = student_temperature
         self.center_momentum = center_momentum
+        self.centering = centering
         self.register_buffer("center", torch.zeros(1, 1, n_prototypes))
 
     def forward(self, student_logits: Views, teacher_logits: Views, teacher_temperature: float) -> Tensor:
@@ -59,6 +71,8 @@ class DINOLoss(nn.Module):
     def teacher_probabilities(self, teacher_logits: Tensor, teacher_temperature: float) -> Tensor:
         """Centred and sharpened distribution of the teacher over the prototypes, (V, B, K), without gradient."""
         logits = _at_least_float32(teacher_logits.detach())
+        if self.centering == "sinkhorn":
+            return sinkhorn_knopp(logits.flatten(0, -2), teacher_temperature).view_as(logits)
         return torch.softmax((logits - self.center) / teacher_temperature, dim=-1)
 
     def student_log_probabilities(self, student_logits: Tensor) -> Tensor:

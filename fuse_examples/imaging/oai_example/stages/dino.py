@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from fuse_examples.imaging.oai_example.configuration.dino_auto import RunSize, number, without_auto
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
 from fuse_examples.imaging.oai_example.configuration.precedence import READING, TAUGHT_WITH
 from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes
@@ -30,7 +31,7 @@ from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
 
 STAGE = "dino"
-CHECKPOINT_KEYS = (*TAUGHT_WITH, *READING, "crops", "head", "student_temperature", "center_momentum")
+CHECKPOINT_KEYS = (*TAUGHT_WITH, *READING, "crops", "head", "pooling", "student_temperature", "centering", "center_momentum")
 """What a checkpoint decides in a test."""
 EXPORTED = "backbone.safetensors"
 log = logging.getLogger(__name__)
@@ -49,19 +50,19 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
     """Pre-train a backbone in its run folder, and export the teacher's."""
     start = begin_training(config, STAGE)
     config, run, weights = start.config, start.run, start.weights
-    backbone = build_configured_backbone(config, with_decoder=False)
+    backbone = build_configured_backbone(config, with_decoder=False, pooling=config.pooling)
     for key, size in _sizes(config).items():
         check_size(backbone, size, key)
     report = weights.load_into(backbone)
     cases = open_cases(config, masks=False)
     seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
-    config = resolved(config, backbone)
+    config, rules = without_auto(resolved(config, backbone), _run_size(config, cases))
     preprocessing = preprocessing_of(config, config.crops.global_size)
     if check:
         data = _training_data(config, cases, preprocessing, None)
-        try_out(config, _task(config, backbone), data, cases, _facts(config, data, backbone))
+        try_out(config, _task(config, backbone), data, cases, [*_facts(config, data, backbone), *rules])
         return
-    with run.opened(config.dump(), (*start.notes, *seen)) as environment:
+    with run.opened(config.dump(), (*start.notes, *seen, *rules)) as environment:
         keep_report(report, run.folder)
         project = project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients)
         task = _task(config, backbone)
@@ -119,6 +120,10 @@ def _training_data(config: DINOConfig, cases: OpenedCases, preprocessing: Prepro
     )
 
 
+def _run_size(config: DINOConfig, cases: OpenedCases) -> RunSize:
+    return RunSize(len(cases.train), config.batch_size * config.accumulate_grad_batches, config.n_epochs)
+
+
 def _sizes(config: DINOConfig) -> dict[str, Shape]:
     local = {"crops.local_size": config.crops.local_size} if config.crops.n_local else {}
     return {"crops.global_size": config.crops.global_size, **local}
@@ -133,23 +138,24 @@ def _task(config: DINOConfig, backbone: Backbone) -> DINOTask:
         backbone.feature_dim,
         config.head.hidden_dim,
         config.head.bottleneck_dim,
-        config.head.n_prototypes,
+        number(config.head.n_prototypes),
         config.head.n_layers,
         use_batch_norm=config.head.use_batch_norm,
         norm_last_layer=config.head.norm_last_layer,
     )
-    criterion = DINOLoss(config.head.n_prototypes, config.student_temperature, config.center_momentum)
+    criterion = DINOLoss(number(config.head.n_prototypes), config.student_temperature, config.center_momentum, config.centering)
     recipe = DINORecipe(
-        learning_rate=config.learning_rate,
+        learning_rate=number(config.learning_rate),
         learning_rate_end=config.learning_rate_end,
-        warmup_epochs=config.warmup_epochs,
+        warmup_epochs=number(config.warmup_epochs),
         weight_decay=config.weight_decay,
         weight_decay_end=config.weight_decay_end,
-        momentum_start=config.momentum_start,
+        momentum_start=number(config.momentum_start),
         momentum_end=config.momentum_end,
-        teacher_temperature_start=config.teacher_temperature_start,
-        teacher_temperature=config.teacher_temperature,
-        teacher_temperature_warmup_epochs=config.teacher_temperature_warmup_epochs,
+        teacher_temperature_start=number(config.teacher_temperature_start),
+        teacher_temperature=number(config.teacher_temperature),
+        teacher_temperature_warmup_epochs=number(config.teacher_temperature_warmup_epochs),
         freeze_last_layer_epochs=config.freeze_last_layer_epochs,
+        koleo_weight=config.koleo_weight,
     )
     return DINOTask(backbone, head, criterion, recipe)

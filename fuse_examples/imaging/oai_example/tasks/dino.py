@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
+from fuse_examples.imaging.oai_example.objectives.koleo import koleo_loss
 from fuse_examples.imaging.oai_example.objectives.norm_statistics import differ_in_buffers, restore_buffers, statistics_momentum
 from fuse_examples.imaging.oai_example.objectives.teacher import start_teacher, update_teacher
 from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe, StepValues
@@ -27,6 +28,22 @@ log = logging.getLogger(__name__)
 Batch = dict[str, Any]
 STATISTICS_VOLUMES = 128
 """How many volumes normalisation statistics start from."""
+
+
+class Outputs(NamedTuple):
+    """What both networks say about one batch; global views come first.
+
+    Attributes:
+        teacher_features: of the global views, (V_t * B, F).
+        teacher_logits: (V_t, B, K).
+        student_features: (B, F) of each global view.
+        student_logits: (V, B, K) of all views.
+    """
+
+    teacher_features: Tensor
+    teacher_logits: Tensor
+    student_features: Sequence[Tensor]
+    student_logits: Tensor
 
 
 class DINOTask(pl.LightningModule):
@@ -98,7 +115,7 @@ class DINOTask(pl.LightningModule):
         for batch in batches:
             share = 1 / (n_sound + 1)
             with torch.no_grad(), statistics_momentum(self.student_backbone, share), statistics_momentum(self.student_head, share):
-                self._student_logits(batch)
+                self._student(batch)
             if not any(differ_in_buffers(student, teacher) for student, teacher in self._pairs()):
                 return  # no layer keeps statistics
             if not self._restore_statistics():
@@ -124,41 +141,50 @@ class DINOTask(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; remembers the teacher's logits for the centre."""
         values = self.values_at(self.trainer.global_step)
-        features, teacher_logits, student_logits = self._both_networks(batch)
-        loss: Tensor = self.criterion(student_logits, teacher_logits, values.teacher_temperature)
-        self._pending_logits.append(teacher_logits)
+        outputs = self._both_networks(batch)
+        loss: Tensor = self.criterion(outputs.student_logits, outputs.teacher_logits, values.teacher_temperature)
         self.log("train/loss", loss.detach(), prog_bar=True)
+        if self.recipe.koleo_weight > 0:
+            koleo = torch.stack([koleo_loss(view) for view in outputs.student_features]).mean()
+            self.log("train/koleo", koleo.detach())
+            loss = loss + self.recipe.koleo_weight * koleo
+        self._pending_logits.append(outputs.teacher_logits)
         self.log_dict({f"dino/{name}": value for name, value in asdict(values).items()})
-        self.log_dict(self._watch.batch_figures(self.criterion, features, teacher_logits, student_logits, values.teacher_temperature))
+        figures = self._watch.batch_figures(
+            self.criterion, outputs.teacher_features, outputs.teacher_logits, outputs.student_logits, values.teacher_temperature
+        )
+        self.log_dict(figures)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss of one batch with the centre and teacher as they are."""
-        _, teacher_logits, student_logits = self._both_networks(batch)
+        outputs = self._both_networks(batch)
         is_fitting = self.trainer.state.fn == TrainerFn.FITTING
         temperature = self.values_at(self.trainer.global_step).teacher_temperature if is_fitting else self.recipe.teacher_temperature
-        loss = self.criterion(student_logits, teacher_logits, temperature)
-        self.log("val/loss", loss, on_epoch=True, batch_size=teacher_logits.shape[1], sync_dist=True)
+        loss = self.criterion(outputs.student_logits, outputs.teacher_logits, temperature)
+        self.log("val/loss", loss, on_epoch=True, batch_size=outputs.teacher_logits.shape[1], sync_dist=True)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Features (B, F) of {"image": (B, C, D, H, W)}."""
         features: Tensor = self(batch["image"])
         return features
 
-    def _both_networks(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """The teacher's features (V_t * B, F) and logits (V_t, B, K), and the student's logits (V, B, K)."""
+    def _both_networks(self, batch: Batch) -> Outputs:
         with torch.no_grad():
             features = _embed_views(self.teacher_backbone, batch["views"][: batch["n_global"]])
             teacher_logits = _logits(self.teacher_head, features)
-        return torch.cat(features), teacher_logits, self._student_logits(batch)
+        return Outputs(torch.cat(features), teacher_logits, *self._student(batch))
 
-    def _student_logits(self, batch: Batch) -> Tensor:
-        """Logits (V, B, K) of all views; the global ones alone move the backbone's statistics, so local ones are a batch of their own."""
+    def _student(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
+        """Features (B, F) of each global view, and logits (V, B, K) of all views.
+
+        Global views alone move the backbone's statistics, so local ones are a batch of their own.
+        """
         views, n_global = batch["views"], batch["n_global"]
         of_global = _embed_views(self.student_backbone, views[:n_global])
         with statistics_momentum(self.student_backbone, 0.0):
             of_local = _embed_views(self.student_backbone, views[n_global:])
-        return _logits(self.student_head, [*of_global, *of_local])
+        return of_global, _logits(self.student_head, [*of_global, *of_local])
 
     # --- one optimiser step
 

@@ -32,6 +32,7 @@ class DINORecipe:
         teacher_temperature: after its linear warm-up.
         teacher_temperature_warmup_epochs: length of that warm-up.
         freeze_last_layer_epochs: epochs at the start in which the head's last layer stays as it is.
+        koleo_weight: of the KoLeo loss on the student's features of each global view.
     """
 
     learning_rate: float = 5e-4
@@ -45,6 +46,7 @@ class DINORecipe:
     teacher_temperature: float = 0.04
     teacher_temperature_warmup_epochs: float = 30
     freeze_last_layer_epochs: int = 1
+    koleo_weight: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse values that no schedule can use.

@@ -1,0 +1,45 @@
+"""The KoLeo regulariser, which keeps the features of different scans apart (Sablayrolles et al. 2019, arXiv 1806.03198)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_SMALLEST = 1e-8
+
+
+def koleo_loss(features: Tensor) -> Tensor:
+    """- mean over i of log(distance of row i to its nearest other row), rows brought to length 1.
+
+    The estimator of differential entropy of Kozachenko and Leonenko up to constants, as DINOv2 uses it (arXiv 2304.07193): small where
+    features spread evenly over the sphere. A row that has an exact twin is left out: moving it would have no direction, and its
+    logarithm no bound. With fewer than two rows there is nothing to keep apart and the loss is 0.
+
+    Args:
+        features: (B, F), one row a scan: views of one scan must not be kept apart. The rows of all processes are compared.
+
+    Returns:
+        A scalar in float32 (float64 for float64 features). Its mean over processes with equal numbers of rows is the loss of all rows.
+    """
+    rows = features if features.dtype == torch.float64 else features.float()
+    rows = functional.normalize(rows, dim=-1)
+    everyone, first = _of_all_processes(rows)
+    if len(everyone) < 2:
+        return rows.sum() * 0.0
+    with torch.no_grad():
+        similarity = rows @ everyone.T
+        own = torch.arange(len(rows), device=rows.device)
+        similarity[own, first + own] = -2.0
+        nearest = similarity.argmax(dim=1)
+    squared = (rows - everyone[nearest]).square().sum(dim=1)
+    apart = squared > _SMALLEST**2
+    return -0.5 * torch.log(torch.where(apart, squared, torch.ones_like(squared))).sum() / apart.sum().clamp_min(1)
+
+
+def _of_all_processes(rows: Tensor) -> tuple[Tensor, int]:
+    """The rows of all processes, through which gradients flow, and the index of this process's first."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()) or torch.distributed.get_world_size() == 1:
+        return rows, 0
+    from torch.distributed.nn.functional import all_gather  # here: importing it without a process group warns on some platforms
+
+    parts = all_gather(rows)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return torch.cat(list(parts)), sum(len(part) for part in parts[: torch.distributed.get_rank()])

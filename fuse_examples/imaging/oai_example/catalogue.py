@@ -9,6 +9,8 @@ from typing import Any
 BACKBONES: dict[str, str] = {
     "unet3d": "models.unet3d:UNet3D",
     "swin_unetr": "models.swin_unetr:SwinUNETR",
+    "segresnet": "models.segresnet:SegResNet",
+    "resnet3d": "models.resnet3d:ResNet3D",
 }
 
 

@@ -12,8 +12,8 @@ from fuse_examples.imaging.oai_example.errors import ConfigError
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, build_backbone, check_size, describe_padding
 from fuse_examples.imaging.oai_example.models.padding import average_over_image, crop, maximum_over_image, pad, padded_size
 
-SMALL = {"unet3d": {"width": 2}, "swin_unetr": {"width": 12}}
-SIZE = {"unet3d": (16, 16, 24), "swin_unetr": (32, 32, 64)}
+SMALL = {"unet3d": {"width": 2}, "swin_unetr": {"width": 12}, "segresnet": {"width": 8}, "resnet3d": {"width": 2, "depth": 10}}
+SIZE = {"unet3d": (16, 16, 24), "swin_unetr": (32, 32, 64), "segresnet": (16, 16, 24), "resnet3d": (16, 16, 24)}
 
 
 def small(name: str, **options: object) -> Backbone:
@@ -92,7 +92,7 @@ class TestEveryBackbone:
     def test_any_size_is_padded_inside_and_the_padding_does_not_count(self, name: str, pooling: str) -> None:
         backbone = small(name, pooling=pooling).eval()
         multiple = backbone.size_multiple
-        size = (SIZE[name][0] - 3, SIZE[name][1], SIZE[name][2] + multiple // 2)
+        size = (SIZE[name][0] - 3, SIZE[name][1], multiple + multiple // 4)
         x = torch.randn(2, 1, *size)
         with torch.no_grad():
             by_hand = pad(x, multiple)
@@ -163,7 +163,9 @@ def test_every_unknown_option_is_named_at_once() -> None:
 
 
 def test_an_unknown_backbone_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"backbone is 'unet'; it is one of swin_unetr, unet3d\. Did you mean 'unet3d'\?"):
+    with pytest.raises(
+        ConfigError, match=r"backbone is 'unet'; it is one of resnet3d, segresnet, swin_unetr, unet3d\. Did you mean 'unet3d'\?"
+    ):
         build_backbone("unet")
 
 

@@ -25,7 +25,7 @@ class Backbone(nn.Module, ABC):
 
     Class attributes:
         name: its name in the catalogue and in a YAML's `backbone`.
-        size_multiple: what every spatial size is padded to, along each axis.
+        size_multiple: what every spatial size is padded to, along each axis. An option may change it, and the next, in the instance.
         smallest_size: voxels along each axis that it trains on at least.
         smallest_map: voxels that the deepest map needs at least, for normalisation to have something to measure.
         encoder_prefixes, decoder_prefixes: how the state-dict names of the two halves begin.
@@ -38,8 +38,8 @@ class Backbone(nn.Module, ABC):
     """
 
     name: ClassVar[str]
-    size_multiple: ClassVar[int]
-    smallest_size: ClassVar[int]
+    size_multiple: int
+    smallest_size: int
     smallest_map: ClassVar[int] = 1
     encoder_prefixes: ClassVar[tuple[str, ...]]
     decoder_prefixes: ClassVar[tuple[str, ...]]

@@ -128,5 +128,5 @@ def _refusal(report: LoadReport, file: WeightFile, found: Recognised, alien: lis
 
 
 def _names_of(cls: type[Backbone], file: WeightFile) -> bool:
-    """Whether a file has a tensor of this backbone's encoder, behind whatever prefix."""
-    return any(name.startswith(prefix) or f".{prefix}" in name for name in file.tensors for prefix in cls.encoder_prefixes)
+    """Whether a file has tensors of each part of this backbone's encoder, behind whatever prefix; some names occur in many networks."""
+    return all(any(name.startswith(prefix) or f".{prefix}" in name for name in file.tensors) for prefix in cls.encoder_prefixes)

@@ -1,0 +1,60 @@
+"""MONAI's SegResNet (Myronenko 2018, arXiv:1810.11654, without the autoencoder) as a backbone."""
+
+from collections.abc import Sequence
+
+from monai.networks.nets.segresnet import SegResNet as MonaiSegResNet
+from torch import Tensor, nn
+
+from fuse_examples.imaging.oai_example.models.backbone import Backbone, Pooling, require_whole
+
+
+class SegResNet(Backbone):
+    """A residual encoder to 1/8 of the resolution, and a decoder that adds its maps back up; names and shapes are MONAI's.
+
+    Blocks are 1, 2, 2, 4 down and 1, 1, 1 up, as in SuPreM's published file. MONAI's last convolution, `conv_final.2`, gives a logit per
+    class and is a head here; the norm before it, `conv_final.0`, belongs to the decoder. Normalisation is by groups of channels within
+    each case, so there are no statistics to choose, and a batch of one works.
+
+    Args:
+        in_channels: channels of the input image.
+        width: channels of the first convolution (MONAI's init_filters), a multiple of 8; 16 is the published size (4,700,880 parameters).
+        pooling: how `embed` reduces the deepest map, "average" or "max".
+        with_decoder: False leaves the decoder out.
+    """
+
+    name = "segresnet"
+    size_multiple = 8
+    smallest_size = 8
+    encoder_prefixes = ("convInit.", "down_layers.")
+    decoder_prefixes = ("up_layers.", "up_samples.", "conv_final.")
+
+    def __init__(self, in_channels: int = 1, width: int = 16, pooling: Pooling = "average", *, with_decoder: bool = True) -> None:
+        require_whole("in_channels", in_channels)
+        require_whole("width", width, multiple=8)
+        super().__init__({"in_channels": in_channels, "width": width}, pooling=pooling, with_decoder=with_decoder)
+        self.feature_dim = 8 * width
+        self.decoder_dim = width
+        network = MonaiSegResNet(in_channels=in_channels, init_filters=width, blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1))
+        self.convInit = network.convInit
+        self.down_layers = network.down_layers
+        if with_decoder:
+            self.up_layers = network.up_layers
+            self.up_samples = network.up_samples
+            self.conv_final = nn.Sequential(network.conv_final[0], network.conv_final[1])
+
+    def _encode(self, x: Tensor) -> list[Tensor]:
+        """Turn (B, C, D, H, W) into maps of w, 2w, 4w and 8w channels at 1, 1/2, 1/4 and 1/8 of the resolution."""
+        x = self.convInit(x)
+        maps = []
+        for down in self.down_layers:
+            x = down(x)
+            maps.append(x)
+        return maps
+
+    def _decode(self, features: Sequence[Tensor]) -> Tensor:
+        """Turn _encode()'s four maps into (B, w, D, H, W)."""
+        *skips, x = features
+        for raise_resolution, convolve, skip in zip(self.up_samples, self.up_layers, reversed(skips), strict=True):
+            x = convolve(raise_resolution(x) + skip)
+        decoded: Tensor = self.conv_final(x)
+        return decoded

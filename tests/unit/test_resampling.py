@@ -7,11 +7,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from fuse_examples.imaging.oai_example.geometry import resampling
 from fuse_examples.imaging.oai_example.geometry.maps import output_affine, reductions, resize_map, rotation_matrix, view_map
 from fuse_examples.imaging.oai_example.geometry.resampling import averaging_cells, resample
 
 ANGLES = st.tuples(*[st.floats(-0.6, 0.6)] * 3)
 FLIPS = st.tuples(*[st.booleans()] * 3)
+
+
+@pytest.fixture(scope="module", autouse=True, params=["kernels", "torch"])
+def way(request):
+    """Every test runs with the compiled kernels, and as where numba is not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "torch":
+            patch.setattr(resampling, "compiled_kernels", lambda: None)
+        yield request.param
 
 
 def smooth(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:

@@ -13,6 +13,7 @@ from fuse_examples.imaging.oai_example.data.header_check import CaseHeaders
 from fuse_examples.imaging.oai_example.data.problem_lists import shortened
 from fuse_examples.imaging.oai_example.data.store import StoredImage, StoredMask, VolumeStore
 from fuse_examples.imaging.oai_example.errors import DataError
+from fuse_examples.imaging.oai_example.geometry.resampling import compile_for
 
 log = logging.getLogger(__name__)
 
@@ -85,17 +86,20 @@ def prepare_cases(
     store.remove_abandoned()
     good: list[CaseVolumes] = []
     bad: list[BadCase] = []
+    number_types = set()
     for case in tqdm(cases, desc="Reading scans", unit="case", disable=None, leave=False):
         volumes = CaseVolumes(case, store, headers[case.name], mask_takes_image_affine)
         try:
-            volumes.image()
+            number_types.add(volumes.image().array.dtype)
             if case.mask is not None:
                 _check_labels(volumes, num_classes)
+                number_types.add(volumes.mask().array.dtype)
         except DataError as error:
             bad.append(BadCase(case, error.problems))
         else:
             good.append(volumes)
     _judge(bad, len(cases), csv_path, on_bad_case)
+    compile_for(number_types)
     return PreparedCases(tuple(good), tuple(bad))
 
 

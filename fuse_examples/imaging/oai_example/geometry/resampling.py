@@ -5,8 +5,11 @@ the same coordinates. Where an axis is reduced beyond 2x, the input is first ave
 alone would skip voxels and alias.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,10 +17,33 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fuse_examples.imaging.oai_example.geometry.kernels import Kernels, compiled_kernels
 from fuse_examples.imaging.oai_example.geometry.maps import Matrix, reductions
 
 Mode = Literal["linear", "nearest"]
 _AVERAGE_BEYOND = 2.0
+_READ_AS_THEY_ARE = ("uint8", "int16", "uint16", "float32")
+_MOST_VOXELS = 2**31 - 1  # the kernels count in 32 bits
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a view needs of its input.
+
+    Attributes:
+        mode: "linear" or "nearest".
+        cells: voxels that are averaged along each axis.
+        start, stop: first and last-plus-one voxel.
+        shape: voxels of the whole input.
+        leaves: whether the view reaches outside the input.
+    """
+
+    mode: Mode
+    cells: NDArray[np.int64]
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
+    shape: NDArray[np.int64]
+    leaves: bool
 
 
 def resample(
@@ -28,7 +54,9 @@ def resample(
     outside: float = 0.0,
     displacement: NDArray[np.float32] | Tensor | None = None,
 ) -> Tensor:
-    """Sample `array` at the voxels of a view.
+    """Sample `array` at the voxels of a view, on the array's device.
+
+    On a CPU compiled kernels do the work where numba is installed, and PyTorch otherwise; the values differ by rounding.
 
     Args:
         array: (D, H, W) or (C, D, H, W), any real dtype; a memory-mapped array is read only where the view needs it.
@@ -42,22 +70,118 @@ def resample(
     Returns:
         float32 tensor of shape `output_shape`, with the leading C of the input if it has one.
     """
-    shape = np.array(array.shape[-3:])
-    cells = averaging_cells(matrix) if mode == "linear" else np.ones(3, dtype=int)
     field = None if displacement is None else torch.as_tensor(displacement, dtype=torch.float32)
+    plan = _plan(matrix, output_shape, np.array(array.shape[-3:]), mode, field)
+    readable = _readable(array)
+    kernels = compiled_kernels() if readable is not None and plan.shape.prod() <= _MOST_VOXELS else None
+    if kernels is None or readable is None:
+        return _by_torch(array, matrix, output_shape, plan, outside, field)
+    return _by_kernels(kernels, readable, matrix, output_shape, plan, outside, field)
+
+
+def compile_for(number_types: Iterable[np.dtype[Any]]) -> None:
+    """Compile the kernels for arrays of these types, or load them from their cache, so that worker processes find them ready."""
+    for number_type in number_types:
+        array = np.zeros((2, 2, 2), number_type)
+        resample(array, np.diag([3.0, 1.0, 1.0, 1.0]), (1, 1, 1))
+        for mode in get_args(Mode):
+            resample(array, np.eye(4), (1, 1, 1), mode)
+
+
+def _plan(matrix: Matrix, output_shape: Sequence[int], shape: NDArray[np.int64], mode: Mode, field: Tensor | None) -> _Plan:
+    cells = averaging_cells(matrix) if mode == "linear" else np.ones(3, dtype=np.int64)
     low, high = _index_range(matrix, output_shape, field)
     start, stop = _needed_box(low, high, shape, cells)
+    leaves = bool((low < -0.5 - 1e-6).any() or (high > shape - 0.5 + 1e-6).any())
+    return _Plan(mode, cells, start, stop, shape, leaves)
+
+
+# --- by compiled kernels, on a CPU
+
+
+def _readable(array: NDArray[Any] | Tensor) -> NDArray[Any] | None:
+    """The same voxels as an array without a copy; None for what is on another device or belongs to a graph."""
+    if isinstance(array, Tensor):
+        if array.device.type != "cpu" or array.requires_grad or array.dtype == torch.bfloat16:
+            return None
+        return array.numpy()
+    return np.asarray(array)
+
+
+def _by_kernels(
+    kernels: Kernels, array: NDArray[Any], matrix: Matrix, output_shape: Sequence[int], plan: _Plan, outside: float, field: Tensor | None
+) -> Tensor:
+    views = np.empty((*array.shape[:-3], *output_shape), dtype=np.float32)
+    bent = np.zeros((3, 0, 0, 0), np.float32) if field is None else (field / torch.from_numpy(plan.cells)[:, None, None, None]).numpy()
+    for channel, view in zip(array if array.ndim == 4 else [array], views if array.ndim == 4 else [views], strict=True):
+        voxels, start, weight = _voxels_for(kernels, channel, plan)
+        to_voxels = _index_to_part(start, plan.cells)
+        edges = np.full((2, 3), np.nan)
+        if plan.leaves:
+            edges[0] = to_voxels[:3, :3] @ np.full(3, -0.5 - 1e-6) + to_voxels[:3, 3]
+            edges[1] = to_voxels[:3, :3] @ (plan.shape - 0.5 + 1e-6) + to_voxels[:3, 3]
+        voxels.flags.writeable = False  # as a memory map is; otherwise the kernels would be compiled twice
+        arguments = (voxels, np.ascontiguousarray((to_voxels @ matrix)[:3]))
+        if plan.mode == "nearest":
+            _in_threads(partial(kernels.pick, *arguments, np.ascontiguousarray(bent), edges, outside), view)
+        else:
+            _in_threads(partial(kernels.interpolate, *arguments, weight, np.ascontiguousarray(bent), edges, outside), view)
+    return torch.from_numpy(views)
+
+
+def _voxels_for(kernels: Kernels, channel: NDArray[Any], plan: _Plan) -> tuple[NDArray[Any], NDArray[np.int64], float]:
+    """The voxels to interpolate between, the input voxel that their first one begins at, and the factor of their values.
+
+    Cells are summed, not averaged: sums of small integers stay in 16 bits and lose nothing.
+    """
+    start = np.zeros(3, dtype=np.int64)
+    if not channel.flags.c_contiguous or not channel.dtype.isnative or channel.dtype.name not in _READ_AS_THEY_ARE:
+        part = channel[tuple(slice(a, b) for a, b in zip(plan.start, plan.stop, strict=True))]
+        channel = np.array(part, dtype=part.dtype.newbyteorder("=") if part.dtype.name in _READ_AS_THEY_ARE else np.float32, order="C")
+        start = plan.start
+    else:
+        channel = channel.view()
+    channel.flags.writeable = False
+    if (plan.cells == 1).all():
+        return channel, start, 1.0
+    n_cells = -((plan.start - plan.stop) // plan.cells)
+    sums = np.empty(n_cells, dtype=np.int16 if channel.dtype in (np.int16, np.uint8) else np.float32)
+    largest = np.iinfo(np.int16).max if sums.dtype == np.int16 else np.inf
+    if not kernels.add_up(channel, plan.start - start, plan.cells, sums, float(largest)):
+        sums = np.empty(n_cells, dtype=np.float32)
+        kernels.add_up(channel, plan.start - start, plan.cells, sums, np.inf)
+    return sums, plan.start, 1.0 / float(plan.cells.prod())
+
+
+def _in_threads(fill: Any, view: NDArray[np.float32]) -> None:
+    """Fill a view with as many threads as PyTorch may use; a loader's worker has one."""
+    n_threads = min(torch.get_num_threads(), len(view))
+    if n_threads == 1:
+        fill(0, len(view), view)
+        return
+    bounds = np.linspace(0, len(view), n_threads + 1).astype(int).tolist()
+    with ThreadPoolExecutor(n_threads) as threads:
+        list(threads.map(lambda first, last: fill(first, last, view), bounds[:-1], bounds[1:]))
+
+
+# --- by PyTorch, on any device
+
+
+def _by_torch(
+    array: NDArray[Any] | Tensor, matrix: Matrix, output_shape: Sequence[int], plan: _Plan, outside: float, field: Tensor | None
+) -> Tensor:
+    start, stop, cells = plan.start, plan.stop, plan.cells
     part = _as_batch(array[..., start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]])
     part = _average(part, cells)
     to_part = _index_to_part(start, cells) @ matrix
-    theta = torch.from_numpy(_normalised(to_part, part.shape[2:], output_shape)).to(torch.float32)
+    theta = torch.from_numpy(_normalised(to_part, part.shape[2:], output_shape)).to(part)
     grid = F.affine_grid(theta[None], [1, 1, *output_shape], align_corners=False)
     if field is not None:
-        grid = grid + _as_grid(field, cells * part.shape[2:])
-    sampling = "bilinear" if mode == "linear" else "nearest"
+        grid = grid + _as_grid(field.to(part.device), cells * part.shape[2:])
+    sampling = "bilinear" if plan.mode == "linear" else "nearest"
     view = F.grid_sample(part, grid, mode=sampling, padding_mode="border", align_corners=False)[0]
-    if _reaches_outside(low, high, shape):
-        view[:, _outside(grid[0], start, cells, np.array(part.shape[2:]), shape)] = outside
+    if plan.leaves:
+        view[:, _outside(grid[0], start, cells, np.array(part.shape[2:]), plan.shape)] = outside
     return view if array.ndim == 4 else view[0]
 
 
@@ -83,7 +207,7 @@ def _index_range(matrix: Matrix, output_shape: Sequence[int], field: Tensor | No
     if field is None:
         return low, high
     least, largest = field.flatten(1).aminmax(dim=1)
-    return low + least.numpy(), high + largest.numpy()
+    return low + least.cpu().numpy(), high + largest.cpu().numpy()
 
 
 def _as_batch(part: NDArray[Any] | Tensor) -> Tensor:
@@ -127,13 +251,9 @@ def _as_grid(field: Tensor, spanned: NDArray[np.int64]) -> Tensor:
     return (field * torch.from_numpy(2.0 / spanned).to(field)[:, None, None, None]).flip(0).movedim(0, -1)[None]
 
 
-def _reaches_outside(low: NDArray[np.float64], high: NDArray[np.float64], shape: NDArray[np.int64]) -> bool:
-    return bool((low < -0.5 - 1e-6).any() or (high > shape - 0.5 + 1e-6).any())
-
-
 def _outside(grid: Tensor, start: NDArray[np.int64], cells: NDArray[np.int64], part: NDArray[np.int64], shape: NDArray[np.int64]) -> Tensor:
     """Which view voxels have their centre outside the input's voxels; the grid's last axis comes first, as in torch."""
-    beyond = torch.zeros(grid.shape[:3], dtype=torch.bool)
+    beyond = torch.zeros(grid.shape[:3], dtype=torch.bool, device=grid.device)
     for axis in range(3):
         low, high = (2 * (edge - start[axis]) / (cells[axis] * part[axis]) - 1 for edge in (0, shape[axis]))
         coordinate = grid[..., 2 - axis]

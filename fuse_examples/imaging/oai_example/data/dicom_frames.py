@@ -28,6 +28,8 @@ class Frame:
         orientation: ImageOrientationPatient, six numbers: the way the column index grows, then the way the row index grows.
         position: centre of the first pixel.
         spacing: mm between rows, mm between columns: the order of PixelSpacing.
+        slope, intercept: from stored values to the scan's units.
+        moment: what tells images of one place apart, for messages.
     """
 
     file: ImageFile
@@ -41,6 +43,7 @@ class Frame:
     spacing: tuple[float, ...]
     slope: float
     intercept: float
+    moment: tuple[tuple[str, str], ...] = ()
 
     @property
     def row_direction(self) -> Vector:
@@ -153,6 +156,7 @@ def _frame(file: ImageFile, number: int, sources: _Sources) -> Frame:
         spacing=spacing,
         slope=slope,
         intercept=sources.number("RescaleIntercept", 0.0, "PixelValueTransformationSequence"),
+        moment=_moment(sources),
     )
 
 
@@ -162,6 +166,18 @@ def _check_directions(orientation: tuple[float, ...]) -> None:
     if max(map(abs, off)) > COSINE_TOLERANCE:
         found = "\\".join(f"{value:g}" for value in orientation)
         raise UnusableFrame(f"has an ImageOrientationPatient that is not two perpendicular unit vectors ({found})")
+
+
+def _moment(sources: _Sources) -> tuple[tuple[str, str], ...]:
+    found = [
+        ("TemporalPositionIdentifier", sources.text("TemporalPositionIdentifier")),
+        ("TemporalPositionIndex", sources.text("", ("FrameContentSequence", "TemporalPositionIndex"))),
+        ("DiffusionBValue", sources.text("DiffusionBValue", ("MRDiffusionSequence", "DiffusionBValue"))),
+        ("AcquisitionNumber", sources.text("AcquisitionNumber")),
+        ("FrameAcquisitionNumber", sources.text("", ("FrameContentSequence", "FrameAcquisitionNumber"))),
+        *((name, sources.text(name)) for name in ("TriggerTime", "InversionTime", "InstanceNumber")),
+    ]
+    return tuple((name, text) for name, text in found if text)
 
 
 def _kind(sources: _Sources) -> tuple[tuple[str, str], ...]:

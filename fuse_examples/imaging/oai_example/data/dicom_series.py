@@ -92,10 +92,10 @@ def _without_duplicates(ordered: list[Frame], folder: Path, same_pixels: Callabl
 
 def _difference(one: Frame, other: Frame) -> str:
     """Name the first attribute that tells two images at one position apart."""
-    for name in ("TemporalPositionIdentifier", "DiffusionBValue", "AcquisitionNumber", "TriggerTime", "InversionTime", "InstanceNumber"):
-        left, right = one.file.values.get(name), other.file.values.get(name)
-        if left != right:
-            return f" ({name} {left} and {right})"
+    left, right = dict(one.moment), dict(other.moment)
+    for name in left | right:
+        if left.get(name) != right.get(name):
+            return f" ({name} {left.get(name)} and {right.get(name)})"
     return ""
 
 

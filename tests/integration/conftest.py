@@ -55,7 +55,7 @@ def trained(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tested(trained: Path) -> Path:
     """The folder `test` of the trained run, tested on the cases that it was validated on."""
     folder = trained.parent / "results" / "balls"
-    words = [f"test_ckpt={folder / 'checkpoints' / 'best.ckpt'}", "test_folds=[1]", "val_folds=[2]"]
+    words = [f"test_ckpt={folder / 'checkpoints' / 'best.ckpt'}", "test_folds=[1]", "val_folds=[2]", "report_by=[fold]"]
     with pytest.MonkeyPatch.context() as patch:
         assert ball_cases.run_segmentation(patch, trained, *words) == 0
     return folder / "test"

@@ -49,7 +49,12 @@ def trained(cases: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tested(trained: Path, cases: Path) -> Path:
     word = f"test_ckpt={trained / 'checkpoints' / 'best.ckpt'}"
-    return small_stages.run("classification", cases, trained.parent, word, "positive_class={size: large}", cls_targets=TARGETS) / "test"
+    return (
+        small_stages.run(
+            "classification", cases, trained.parent, word, "positive_class={size: large}", "report_by=[fold, tone]", cls_targets=TARGETS
+        )
+        / "test"
+    )
 
 
 def test_classes_and_positive_classes_are_told_and_kept(trained: Path) -> None:
@@ -96,6 +101,12 @@ def test_metrics_are_scikit_learns_on_the_table_and_empty_cells_do_not_count(tes
     truth = [names.index(row["grade_truth"]) for row in rows]
     scores = np.array([[float(row[f"grade_probability_{name}"]) for name in names] for row in rows])
     assert metrics["grade"]["auc"]["value"] == pytest.approx(roc_auc_score(truth, scores, multi_class="ovr", average="macro"), abs=1e-6)
+
+
+def test_metrics_are_given_by_the_columns_of_report_by(tested: Path) -> None:
+    metrics = small_stages.read_json(tested / "metrics.json")["size"]
+    assert metrics["subgroups"]["fold"]["2"]["metrics"]["auc"] == metrics["auc"]
+    assert {value: group["n_cases"] for value, group in metrics["subgroups"]["tone"].items()} == {"(empty)": 2, "bright": 3, "dark": 3}
 
 
 def test_curves_and_the_best_epoch(trained: Path) -> None:

@@ -55,6 +55,7 @@ def test_metrics_are_the_means_of_the_table_and_the_table_is_right(tested: Path,
     for name in ("mean", *STRUCTURES):
         assert scores[name]["value"] == pytest.approx(table[f"dice_{name}"].mean(), abs=1e-9)
         assert scores[name]["n_cases"] == 3
+    assert read_json(tested / "metrics.json")["subgroups"]["fold"]["1"]["metrics"]["dice"] == scores
     for _, row in table.iterrows():
         listed = cases.iloc[row["row"] - 2]
         assert listed["PatientID"] == row["PatientID"]

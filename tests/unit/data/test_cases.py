@@ -47,6 +47,17 @@ def test_text_stays_text(tmp_path: Path) -> None:
     assert second.targets == {"V00COHORT": "1: Progression", "side": "null"}
 
 
+def test_further_columns_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
+    path = table(tmp_path, "PatientID,path,fold,sex\na,b,0.0,F\nc,d,1,\n")
+    assert [case.extra for case in read_cases(path, masks=False, extra=["sex", "fold"])] == [
+        {"sex": "F", "fold": "0"},
+        {"sex": None, "fold": "1"},
+    ]
+    assert read_cases(path, masks=False)[0].extra == {}
+    with pytest.raises(DataError, match=r"has no column site; found PatientID, path, fold, sex"):
+        read_cases(path, masks=False, extra=["site"])
+
+
 @pytest.mark.parametrize(
     "text", [b"\xef\xbb\xbf" + GOOD.encode(), GOOD.replace(",", ";"), GOOD.replace(",", "\t"), GOOD.replace("\n", "\r\n")]
 )

@@ -8,7 +8,7 @@ import pytest
 
 from fuse_examples.imaging.oai_example.evaluation.classification_report import write_classification_report
 from fuse_examples.imaging.oai_example.evaluation.classification_results import write_classification_results
-from fuse_examples.imaging.oai_example.evaluation.classified_cases import ClassifiedCase, Target
+from fuse_examples.imaging.oai_example.evaluation.classified_cases import ClassifiedCase, ContinuousTarget, Target, read_classified
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.run_facts import RunFacts
 
@@ -45,6 +45,8 @@ def test_every_figure_is_the_one_of_metrics_json(tmp_path: Path) -> None:
         "balanced accuracy": "balanced_accuracy",
         "F1": "f1",
         "accuracy": "accuracy",
+        "Brier score": "brier",
+        "calibration error": "calibration_error",
     }
     for target in (COHORT, GRADE):
         for readable, name in names.items():
@@ -69,11 +71,16 @@ def test_every_figure_is_the_one_of_metrics_json(tmp_path: Path) -> None:
 
 def test_plots_are_files_of_their_own_under_safe_names(tmp_path: Path) -> None:
     _, html, _ = written(tmp_path, cases())
+    kinds = ("roc", "precision_recall", "calibration", "confusion")
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
         ["metrics.json", "predictions.csv", "report.html"]
-        + [f"{kind}_{name}.png" for kind in ("roc", "precision_recall", "confusion") for name in ("V00COHORT", "KL_grade_side")]
+        + [
+            f"{kind}_{name}.png"
+            for kind in ("roc", "precision_recall", "calibration", "confusion")
+            for name in ("V00COHORT", "KL_grade_side")
+        ]
     )
-    assert html.count("data:image/png") == 7
+    assert html.count("data:image/png") == 9
     assert "Learning curves" in html
 
 
@@ -92,3 +99,31 @@ def test_degenerate_truth_gives_a_report_that_says_so(tmp_path: Path, kind: str)
     ) in text
     assert not (tmp_path / "roc_V00COHORT.png").exists()
     assert (tmp_path / "confusion_V00COHORT.png").exists() == (kind == "one class")
+
+
+def test_grades_and_numbers_have_their_own_metrics_and_pictures(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    grade, age = Target("KL", ("0", "1", "2"), ordinal=True), ContinuousTarget("age")
+    made = []
+    for index in range(60):
+        truth = {"KL": str(index % 3), "age": str(40 + index)}
+        probabilities = {"KL": generator.dirichlet(1 + 2 * (np.arange(3) == index % 3))}
+        values = {"age": 40 + index + generator.normal()}
+        made.append(ClassifiedCase(f"c{index}", f"p{index}", "4", index + 2, truth, probabilities, values, {"sex": "FM"[index % 2]}))
+    metrics = write_classification_results(tmp_path, made, [grade, age], Bootstrap(100))
+    html = write_classification_report(tmp_path, RunFacts("x"), made, [grade, age], metrics).read_text()
+    for name, what, readable in (("KL", "quadratic_kappa", "quadratic kappa"), ("age", "mae", "mean absolute error")):
+        entry = metrics[name][what]
+        assert f"{name}: {readable} {entry['value']:.3f} (95 % confidence interval {entry['low']:.3f} to {entry['high']:.3f})" in html
+    assert (tmp_path / "scatter_age.png").exists()
+    assert (tmp_path / "confusion_KL.png").exists()
+    assert "age in subgroups" in html
+    assert "Grades: 0, 1, 2." in html
+    assert "the highest grade that is reached with a probability above one half" in unescape(html)
+    back, targets = read_classified(tmp_path)
+    assert targets == [grade, age]
+    assert [(case.values, case.groups) for case in back] == [(case.values, case.groups) for case in made]
+    unknown = [replace(case, truth={"KL": None, "age": None}) for case in made]
+    nothing = write_classification_results(tmp_path, unknown, [grade, age], Bootstrap(100))
+    write_classification_report(tmp_path, RunFacts("x"), unknown, [grade, age], nothing)
+    assert {nothing["age"][name]["note"] for name in ("mae", "r2", "spearman")} == {"undefined: no case has a value for this target"}

@@ -8,6 +8,7 @@ from fuse_examples.imaging.oai_example.configuration.kinds import (
     ClassOfTarget,
     Columns,
     Flag,
+    Names,
     Positive,
     PositiveNumber,
     ShareBelowOne,
@@ -17,6 +18,7 @@ from fuse_examples.imaging.oai_example.configuration.settings import (
     REQUIRED,
     Settings,
     augmentation,
+    data,
     inner,
     task,
     training,
@@ -45,6 +47,7 @@ class ClassificationConfig(StageConfig):
         classification_rules.no_flips_where_the_side_is_the_target,
     )
 
+    report_by: Names = data((), "Columns of the CSV file, such as sex or site, by whose values test metrics are given as well.")
     freeze_backbone: Flag = weights(False, "Whether to train the heads alone, on the features of a backbone that stays as it is.")
 
     resize_to: Size = volumes((40, 224, 224), "Size that volumes are resized to.")

@@ -47,6 +47,7 @@ class SegmentationConfig(StageConfig):
     mask_affine: Literal["strict", "from_image"] = data(
         "strict", "strict: a mask that lies elsewhere than its image is an error. from_image: the mask takes the image's place in space."
     )
+    report_by: Names = data((), "Columns of the CSV file, such as sex or site, by whose values test metrics are given as well.")
     freeze_backbone: Flag = weights(False, "Whether to train the segmentation head alone.")
 
     resize_to: Size | None = volumes(None, "Size that whole volumes are resized to. Set this or patch_size, the other to null.")

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ class Case:
         image: DICOM folder or NIfTI file, absolute or relative to the working directory.
         mask: the same for the mask; None outside segmentation.
         fold: normalised by `fold_name`.
-        targets: class name per target column; None for an empty cell.
+        targets: text per target column; None for an empty cell.
+        extra: the same for further columns that a run asks for.
     """
 
     row: int
@@ -42,16 +43,18 @@ class Case:
     mask: Path | None
     fold: str
     targets: Mapping[str, str | None]
+    extra: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def read_cases(csv_path: Path, *, masks: bool, targets: Sequence[str] = ()) -> tuple[Case, ...]:
-    """Read PatientID, path, fold and `targets`, or with `masks` PatientID, img_path, seg_path, fold; other columns are passed over.
+def read_cases(csv_path: Path, *, masks: bool, targets: Sequence[str] = (), extra: Sequence[str] = ()) -> tuple[Case, ...]:
+    """Read PatientID, path and fold, or with `masks` PatientID, img_path, seg_path and fold, `targets`, and `extra` columns.
 
-    Paths are relative to the CSV's folder. Whether they exist is `header_check`'s business. Raises `DataError` with all problems.
+    Other columns are passed over. Paths are relative to the CSV's folder. Whether they exist is `header_check`'s business.
+    Raises `DataError` with all problems.
     """
     required = ["PatientID", *(["img_path", "seg_path"] if masks else ["path"]), "fold"]
     with _no_garbage_collection():
-        rows, columns = _read_columns(csv_path, [*required, *targets])
+        rows, columns = _read_columns(csv_path, [*required, *targets, *extra])
         folds, unnamed = _fold_names(columns["fold"])
         problems = []
         for column in required:
@@ -62,10 +65,12 @@ def read_cases(csv_path: Path, *, masks: bool, targets: Sequence[str] = ()) -> t
         if problems:
             raise DataError(problems)
         columns["fold"] = [folds[text] for text in columns["fold"]]
-        return tuple(_cases(csv_path.parent, rows, columns, required[1], targets))
+        return tuple(_cases(csv_path.parent, rows, columns, required[1], targets, extra))
 
 
-def _cases(folder: Path, rows: list[int], columns: dict[str, list[str]], image_column: str, targets: Sequence[str]) -> Iterator[Case]:
+def _cases(
+    folder: Path, rows: list[int], columns: dict[str, list[str]], image_column: str, targets: Sequence[str], extra: Sequence[str]
+) -> Iterator[Case]:
     names = _names(rows, columns["PatientID"], columns[image_column])
     masks = columns.get("seg_path")
     for index, (row, name, patient, image) in enumerate(zip(rows, names, columns["PatientID"], columns[image_column], strict=True)):
@@ -77,6 +82,7 @@ def _cases(folder: Path, rows: list[int], columns: dict[str, list[str]], image_c
             mask=folder / masks[index] if masks else None,
             fold=columns["fold"][index],
             targets={target: columns[target][index] or None for target in targets},
+            extra={name: columns[name][index] or None for name in extra},
         )
 
 

@@ -1,16 +1,12 @@
 """The report of a classification test; every figure in it is read from the content of metrics.json."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fuse_examples.imaging.oai_example.evaluation.classification_metrics import precision_recall_curve, roc_curve
-from fuse_examples.imaging.oai_example.evaluation.classified_cases import ClassifiedCase, Known, Target, known_cases
-from fuse_examples.imaging.oai_example.evaluation.figures import confusion_plot, precision_recall_plot, roc_plot, save_png
-from fuse_examples.imaging.oai_example.evaluation.report import Block, Paragraph, Picture, Report, Row, Section, Table
+from fuse_examples.imaging.oai_example.evaluation.classification_pictures import class_pictures, number_pictures
+from fuse_examples.imaging.oai_example.evaluation.classified_cases import AnyTarget, ClassifiedCase, ContinuousTarget, Target
+from fuse_examples.imaging.oai_example.evaluation.report import Block, Paragraph, Report, Section, Table
 from fuse_examples.imaging.oai_example.evaluation.run_facts import (
     RunFacts,
     configuration_section,
@@ -22,6 +18,8 @@ from fuse_examples.imaging.oai_example.evaluation.run_facts import (
     run_section,
     three_digits,
 )
+from fuse_examples.imaging.oai_example.evaluation.subgroups import subgroup_section
+from fuse_examples.imaging.oai_example.evaluation.target_statistics import PRIMARY, rules_of
 
 READABLE = {
     "auc": "AUC",
@@ -29,13 +27,25 @@ READABLE = {
     "balanced_accuracy": "balanced accuracy",
     "f1": "F1",
     "accuracy": "accuracy",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
+    "quadratic_kappa": "quadratic kappa",
+    "mae": "mean absolute error",
+    "r2": "R²",
+    "spearman": "rank correlation",
 }
+OF_SUBGROUPS = {
+    "categorical": ("auc", "average_precision", "balanced_accuracy", "brier"),
+    "ordinal": ("quadratic_kappa", "mae", "balanced_accuracy"),
+    "continuous": ("mae", "r2", "spearman"),
+}
+"""By kind of target, the metrics that the tables per subgroup show; metrics.json has all."""
 
 
 def write_classification_report(
-    folder: Path, run: RunFacts, cases: Sequence[ClassifiedCase], targets: Sequence[Target], metrics: Mapping[str, Any]
+    folder: Path, run: RunFacts, cases: Sequence[ClassifiedCase], targets: Sequence[AnyTarget], metrics: Mapping[str, Any]
 ) -> Path:
-    """Write report.html and its plots (roc_, precision_recall_ and confusion_<target>.png) into the test folder.
+    """Write report.html and its plots (roc_, precision_recall_, confusion_, calibration_ or scatter_<target>.png) into the test folder.
 
     Args:
         folder: the test folder.
@@ -45,7 +55,11 @@ def write_classification_report(
         metrics: what that returned.
     """
     sections = [_headline(targets, metrics), run_section(run), data_section(cases)]
-    sections += [_target_section(folder, target, known_cases(cases, target), metrics[target.name]) for target in targets]
+    for target in targets:
+        entry = metrics[target.name]
+        sections.append(_target_section(folder, target, cases, entry))
+        chosen = {name: READABLE[name] for name in OF_SUBGROUPS[target.kind]}
+        sections += subgroup_section(f"{target.name} in subgroups", entry.get("subgroups", {}), chosen)
     sections += [*curves_section(run.curves), configuration_section(run)]
     patients = len({case.patient for case in cases})
     folds = f", test folds: {', '.join(run.test_folds)}" if run.test_folds else ""
@@ -54,25 +68,29 @@ def write_classification_report(
     return path
 
 
-def _headline(targets: Sequence[Target], metrics: Mapping[str, Any]) -> Section:
+def _headline(targets: Sequence[AnyTarget], metrics: Mapping[str, Any]) -> Section:
     lines: list[Block] = []
     for target in targets:
-        entry = metrics[target.name]["auc"]
+        name = PRIMARY[target.kind]
+        entry = metrics[target.name][name]
         interval = "" if entry["low"] is None else f" ({level_text(metrics[target.name])} confidence interval {interval_text(entry)})"
-        lines.append(Paragraph(f"{target.name}: AUC {three_digits(entry['value'])}{interval}", "headline"))
+        lines.append(Paragraph(f"{target.name}: {READABLE[name]} {three_digits(entry['value'])}{interval}", "headline"))
     return Section("Result", lines)
 
 
-def _target_section(folder: Path, target: Target, known: Known, entry: Mapping[str, Any]) -> Section:
-    metrics = {readable: entry[name] for name, readable in READABLE.items()}
+def _target_section(folder: Path, target: AnyTarget, cases: Sequence[ClassifiedCase], entry: Mapping[str, Any]) -> Section:
+    metrics = {READABLE[name]: entry[name] for name in rules_of(target)}
     rows = [_row(readable, value) for readable, value in metrics.items()]
     header = ["metric", "value", f"{level_text(entry)} interval", "cases", "patients"]
-    blocks: list[Block] = [Paragraph(_meaning(target, entry)), Table(header, rows), _class_table(target, entry)]
+    blocks: list[Block] = [Paragraph(_meaning(target, entry)), Table(header, rows)]
+    if isinstance(target, Target):
+        blocks.append(_class_table(target, entry))
     if "per_class" in entry:
         each = [(f"{name} ({READABLE[what]})", value) for name, values in entry["per_class"].items() for what, value in values.items()]
         metrics |= dict(each)
     blocks += [Paragraph(text, "note") for text in notes_of(metrics)]
-    return Section(target.name, [*blocks, *_pictures(folder, target, known, entry), Paragraph(_rules(entry), "note")])
+    pictures = class_pictures(folder, target, cases, entry) if isinstance(target, Target) else number_pictures(folder, target, cases)
+    return Section(target.name, [*blocks, *pictures, Paragraph(_rules(target, entry), "note")])
 
 
 def _row(name: str, entry: Mapping[str, Any]) -> list[str]:
@@ -94,57 +112,18 @@ def _value_and_interval(entry: Mapping[str, Any]) -> str:
     return three_digits(entry["value"]) + ("" if entry["low"] is None else f" ({interval_text(entry)})")
 
 
-def _meaning(target: Target, entry: Mapping[str, Any]) -> str:
-    what = f"Positive class: {entry['positive_class']}." if entry["positive_class"] else "Means over the classes, each against the rest."
-    absent = f" Without a case, left out: {', '.join(entry['absent_classes'])}." if entry["absent_classes"] else ""
+def _meaning(target: AnyTarget, entry: Mapping[str, Any]) -> str:
     missing = f" {entry['n_missing']} cases have no value for this target." if entry["n_missing"] else ""
-    return what + absent + missing
+    if isinstance(target, ContinuousTarget):
+        return f"A number, in the column's own unit.{missing}"
+    what = f"Positive class: {entry['positive_class']}." if entry["positive_class"] else "Means over the classes, each against the rest."
+    grades = f" Grades: {', '.join(target.classes)}." if target.ordinal else ""
+    absent = f" Without a case, left out: {', '.join(entry['absent_classes'])}." if entry["absent_classes"] else ""
+    return what + grades + absent + missing
 
 
-def _rules(entry: Mapping[str, Any]) -> str:
+def _rules(target: AnyTarget, entry: Mapping[str, Any]) -> str:
     settings, rules = entry["bootstrap"], entry["rules"]
-    definitions = ". ".join(f"{readable[0].upper() + readable[1:]}: {rules[name]}" for name, readable in READABLE.items())
-    return (
-        f"{definitions}. Predicted class: {rules['predicted class']}. Intervals: {rules['interval']}, {settings['n_resamples']} resamples."
-    )
-
-
-def _pictures(folder: Path, target: Target, known: Known, entry: Mapping[str, Any]) -> list[Block]:
-    """Draw the curves of the classes that have cases on both sides, and the confusion matrix."""
-    shown = [index for index in np.unique(known.truth).tolist() if 0 < np.sum(known.truth == index) < len(known.truth)]
-    if target.positive is not None:
-        shown = [index for index in shown if index == target.positive]
-    pictures: list[Block] = []
-    if shown:
-        pictures += [_roc(folder, target, known, entry, shown), _precision_recall(folder, target, known, entry, shown)]
-    if known.names:
-        figure = confusion_plot(np.array(entry["confusion"]), target.classes)
-        png = save_png(figure, folder / f"confusion_{_file_part(target)}.png")
-        alt = f"Confusion matrix of {target.name}: {entry['confusion']}"
-        width = 240 + 80 * len(target.classes)
-        pictures.append(Picture(png, alt, "Confusion matrix: cases, and their share of the true class.", width))
-    return [Row(pictures)] if pictures else []
-
-
-def _roc(folder: Path, target: Target, known: Known, entry: Mapping[str, Any], shown: Sequence[int]) -> Picture:
-    curves = {_legend(target, entry, index, "auc"): roc_curve(known.truth == index, known.probabilities[:, index]) for index in shown}
-    png = save_png(roc_plot(curves), folder / f"roc_{_file_part(target)}.png")
-    return Picture(png, f"ROC curve: {', '.join(curves)}", "ROC curve.", 440)
-
-
-def _precision_recall(folder: Path, target: Target, known: Known, entry: Mapping[str, Any], shown: Sequence[int]) -> Picture:
-    names = {index: _legend(target, entry, index, "average_precision") for index in shown}
-    curves = {names[index]: precision_recall_curve(known.truth == index, known.probabilities[:, index]) for index in shown}
-    shares = {names[index]: float(np.mean(known.truth == index)) for index in shown}
-    png = save_png(precision_recall_plot(curves, shares), folder / f"precision_recall_{_file_part(target)}.png")
-    return Picture(png, f"Precision-recall curve: {', '.join(curves)}", "Precision-recall curve; dotted: share of the class.", 440)
-
-
-def _legend(target: Target, entry: Mapping[str, Any], index: int, what: str) -> str:
-    name = target.classes[index]
-    values = entry if target.positive is not None else entry["per_class"][name]
-    return f"{name} ({'AUC' if what == 'auc' else 'AP'} {three_digits(values[what]['value'])})"
-
-
-def _file_part(target: Target) -> str:
-    return re.sub(r"[^\w.-]", "_", target.name)
+    definitions = ". ".join(f"{READABLE[name][0].upper() + READABLE[name][1:]}: {rules[name]}" for name in rules_of(target))
+    decision = f" Predicted class: {rules['predicted class']}." if "predicted class" in rules else ""
+    return f"{definitions}.{decision} Intervals: {rules['interval']}, {settings['n_resamples']} resamples."

@@ -14,10 +14,10 @@ import numpy as np
 
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.evaluation.bootstrap import Difference, Statistic, mean_of, paired_difference, point_value
-from fuse_examples.imaging.oai_example.evaluation.classified_cases import known_cases, read_classified
+from fuse_examples.imaging.oai_example.evaluation.classified_cases import read_classified
 from fuse_examples.imaging.oai_example.evaluation.prediction_files import number, read_metrics, read_predictions, results_folder
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
-from fuse_examples.imaging.oai_example.evaluation.target_statistics import PRIMARY, strata_names, target_statistics
+from fuse_examples.imaging.oai_example.evaluation.target_statistics import PRIMARY, scored
 
 SHOWN = 20
 SAME_VOLUME = 1e-6  # relative difference of the true volumes that two runs measured on one mask
@@ -139,25 +139,26 @@ def _classification(folder: Path, place: Path, metrics: Mapping[str, Any]) -> Te
     cases.sort(key=lambda case: (case.patient, case.name))
     scores: dict[str, Score] = {}
     for target in targets:
-        known = known_cases(cases, target)
-        for name, statistic in target_statistics(known, target).items():
-            scores[f"{name} of {target.name}"] = Score(statistic, known.patients, strata_names(name, known))
+        found = scored(cases, target)
+        for name, statistic in found.statistics.items():
+            scores[f"{name} of {target.name}"] = Score(statistic, found.patients, found.classes(name))
     truth = {(case.patient, case.name): dict(case.truth) for case in cases}
-    return TestedRun(str(folder), truth, scores, [f"{PRIMARY} of {target.name}" for target in targets], _settings(metrics[targets[0].name]))
+    return TestedRun(
+        str(folder), truth, scores, [f"{PRIMARY[target.kind]} of {target.name}" for target in targets], _settings(metrics[targets[0].name])
+    )
 
 
 def _segmentation(folder: Path, place: Path, metrics: Mapping[str, Any]) -> TestedRun:
-    structures = ("mean", *metrics["structures"])
     names = [name for name, entry in metrics.items() if isinstance(entry, dict) and "mean" in entry and "value" in (entry["mean"] or {})]
     true = {structure: f"true_volume_ml_{structure}" for structure in metrics["structures"]}
-    columns = {f"{name} of {structure}": f"{name}_{structure}" for name in names for structure in structures}
+    columns = {f"{name} of {structure}": f"{name}_{structure}" for name in names for structure in metrics[name]}
     rows = sorted(
         read_predictions(place, ["case", "PatientID", *columns.values(), *true.values()]), key=lambda row: (row["PatientID"], row["case"])
     )
     patients = [row["PatientID"] for row in rows]
     scores = {name: Score(mean_of([number(row[column]) for row in rows]), patients) for name, column in columns.items()}
     truth = {(row["PatientID"], row["case"]): {name: number(row[column]) for name, column in true.items()} for row in rows}
-    return TestedRun(str(folder), truth, scores, [f"dice of {structure}" for structure in structures], _settings(metrics))
+    return TestedRun(str(folder), truth, scores, [f"dice of {structure}" for structure in metrics["dice"]], _settings(metrics))
 
 
 def _settings(entry: Mapping[str, Any]) -> Bootstrap:

@@ -48,7 +48,7 @@ def save_png(figure: Figure, path: Path) -> bytes:
 def box_plot(scores: Mapping[str, Sequence[float]], axis_label: str, *, limits: tuple[float, float] | None = (0.0, 1.0)) -> Figure:
     """Draw one box per name (quartiles, whiskers at 1.5 times the interquartile range) with a dot for every case; NaN are left out."""
     figure = Figure(figsize=(7.2, 1.3 + 0.45 * len(scores)), layout="constrained")
-    axes = _plain_axes(figure)
+    axes = plain_axes(figure)
     names = list(scores)
     for place, name in enumerate(names):
         values = np.asarray(scores[name], dtype=float)
@@ -79,7 +79,7 @@ def box_plot(scores: Mapping[str, Sequence[float]], axis_label: str, *, limits: 
 def roc_plot(curves: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> Figure:
     """Draw ROC curves: legend text -> (false-positive rate, true-positive rate)."""
     figure = Figure(figsize=(4.6, 4.6), layout="constrained")
-    axes = _plain_axes(figure)
+    axes = plain_axes(figure)
     axes.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle=":", label="chance")
     for index, (name, (x, y)) in enumerate(curves.items()):
         axes.plot(x, y, color=PALETTE[index % len(PALETTE)], linewidth=2, linestyle=_line_style(index), label=name)
@@ -95,7 +95,7 @@ def roc_plot(curves: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> Figure:
 def precision_recall_plot(curves: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], prevalence: Mapping[str, float]) -> Figure:
     """Draw precision against recall: legend text -> (recall, precision); a dotted line at each class's share, which chance reaches."""
     figure = Figure(figsize=(4.6, 4.6), layout="constrained")
-    axes = _plain_axes(figure)
+    axes = plain_axes(figure)
     for index, (name, (x, y)) in enumerate(curves.items()):
         colour = PALETTE[index % len(PALETTE)]
         # Up to each recall the precision of its own threshold holds: the area under the steps is the average precision.
@@ -114,7 +114,7 @@ def confusion_plot(counts: NDArray[Any], classes: Sequence[str]) -> Figure:
     shares = np.divide(counts, rows, out=np.zeros(counts.shape), where=rows > 0)
     size = 2.4 + 0.9 * len(classes)
     figure = Figure(figsize=(size + 0.8, size), layout="constrained")
-    axes = _plain_axes(figure)
+    axes = plain_axes(figure)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
         colour = "white" if share > 0.55 else INK
@@ -129,7 +129,7 @@ def confusion_plot(counts: NDArray[Any], classes: Sequence[str]) -> Figure:
 def learning_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], axis_label: str) -> Figure:
     """Draw values over epochs: legend text -> (epochs, values)."""
     figure = Figure(figsize=(7.2, 3.2), layout="constrained")
-    axes = _plain_axes(figure)
+    axes = plain_axes(figure)
     for index, (name, (epochs, values)) in enumerate(curves.items()):
         marker = "o" if len(values) < 25 else None
         axes.plot(
@@ -148,7 +148,8 @@ def learning_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]
     return figure
 
 
-def _plain_axes(figure: Figure) -> Axes:
+def plain_axes(figure: Figure) -> Axes:
+    """Return axes without frame, with readable labels."""
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=10, colors=INK)

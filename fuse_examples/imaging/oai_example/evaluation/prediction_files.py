@@ -8,6 +8,8 @@ from typing import Any
 
 from fuse_examples.imaging.oai_example.errors import DataError
 
+IDENTIFIERS = ("case", "PatientID", "fold", "row")
+"""The first columns of every predictions.csv."""
 PLACES = ("test", "cross_validation", ".")
 """Where a run's results may lie in the folder that a user names, the first that has them."""
 

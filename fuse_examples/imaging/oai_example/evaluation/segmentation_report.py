@@ -18,6 +18,7 @@ from fuse_examples.imaging.oai_example.evaluation.run_facts import (
     three_digits,
 )
 from fuse_examples.imaging.oai_example.evaluation.segmentation_results import MEAN, CasePrediction, choose_examples
+from fuse_examples.imaging.oai_example.evaluation.subgroups import subgroup_section
 
 COLUMNS = {
     "surface_dice": "surface Dice",
@@ -57,6 +58,7 @@ def write_segmentation_report(
         data_section(cases),
         Section("Dice per structure", [_table(metrics), *_notes(metrics), plot]),
         *_in_millimetres(metrics),
+        *subgroup_section("Mean Dice in subgroups", metrics.get("subgroups", {}), {"dice": "mean Dice"}, [MEAN]),
         *_examples(cases, overlays),
         _lowest(cases),
         *curves_section(run.curves),

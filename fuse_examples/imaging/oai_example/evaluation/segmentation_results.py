@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fuse_examples.imaging.oai_example.evaluation.bootstrap import estimate_mean
+from fuse_examples.imaging.oai_example.evaluation.prediction_files import IDENTIFIERS
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.structure_scores import Pair, ScoreSettings, score_structures
+from fuse_examples.imaging.oai_example.evaluation.subgroups import subgroup_metrics
 from fuse_examples.imaging.oai_example.evaluation.whole_files import write_json, write_table
 from fuse_examples.imaging.oai_example.geometry.volume import Grid
 
@@ -42,6 +44,7 @@ class CasePrediction:
         volumes_ml: structure -> (true, predicted) volume in millilitres.
         thickness_mm: structure -> (true, predicted) mean thickness, for the structures that are sheets.
         mask: where the predicted mask was written, relative to the test folder; empty if nowhere.
+        groups: column of `report_by` -> value; None where the cell is empty.
     """
 
     name: str
@@ -52,6 +55,7 @@ class CasePrediction:
     volumes_ml: Mapping[str, Pair] = field(default_factory=dict)
     thickness_mm: Mapping[str, Pair] = field(default_factory=dict)
     mask: str = ""
+    groups: Mapping[str, str | None] = field(default_factory=dict)
 
     def mean(self, metric: str = "dice") -> float:
         """Return the mean over the structures that have a score; NaN if none has."""
@@ -102,18 +106,11 @@ def segmentation_metrics(
     if len(set(structures)) < len(structures) or MEAN in structures:
         raise ValueError(f"structure names must differ from each other and from {MEAN!r}: {', '.join(structures)}")
     settings = settings or Bootstrap()
-    patients = [case.patient for case in cases]
-    metrics: dict[str, Any] = {}
-    for metric in cases[0].scores:
-        columns = {MEAN: [case.mean(metric) for case in cases]}
-        measured = [structure for structure in structures if structure in cases[0].scores[metric]]
-        columns |= {structure: [case.scores[metric][structure] for case in cases] for structure in measured}
-        metrics[metric] = {
-            name: estimate_mean(values, patients, settings).as_dict() | {"n_absent": int(np.isnan(values).sum())}
-            for name, values in columns.items()
-        }
+    metrics = _scores(cases, structures, settings)
+    subgroups = subgroup_metrics(cases, lambda members: _scores(members, structures, settings))
+    metrics |= {"subgroups": subgroups} if subgroups else {}
     metrics["absent"] = {structure: _absences(cases, structure) for structure in structures}
-    metrics |= {"n_cases": len(cases), "n_patients": len(set(patients)), "folds": _per_fold(cases)}
+    metrics |= {"n_cases": len(cases), "n_patients": len({case.patient for case in cases}), "folds": _per_fold(cases)}
     metrics |= {"structures": list(structures), "surface_dice_tolerance_mm": (scoring or ScoreSettings()).tolerance_mm}
     return metrics | {"bootstrap": settings.as_dict(), "rules": RULES}
 
@@ -134,11 +131,12 @@ def write_segmentation_results(
     """Write predictions.csv and metrics.json into `folder`; return the metrics as written."""
     metrics = segmentation_metrics(cases, structures, settings, scoring)
     names = list(cases[0].scores)
-    header = ["case", "PatientID", "fold", "row"]
+    groups = [name for name in cases[0].groups if name not in IDENTIFIERS]
+    header = [*IDENTIFIERS, *groups]
     header += [f"{metric}_{column}" for metric in names for column in (MEAN, *cases[0].scores[metric])]
     header += [f"{what}_volume_ml_{structure}" for structure in structures for what in ("true", "predicted")]
     header += [f"{what}_thickness_mm_{structure}" for structure in cases[0].thickness_mm for what in ("true", "predicted")]
-    write_table(folder / "predictions.csv", [*header, "mask"], (_table_row(case, names, structures) for case in cases))
+    write_table(folder / "predictions.csv", [*header, "mask"], (_table_row(case, names, structures, groups) for case in cases))
     write_json(folder / "metrics.json", metrics)
     return metrics
 
@@ -152,8 +150,23 @@ def choose_examples(cases: Sequence[CasePrediction], metric: str = "dice") -> di
     return {role: case for role, case in chosen.items() if role == "worst" or case is not ranked[0]}
 
 
-def _table_row(case: CasePrediction, metrics: Sequence[str], structures: Sequence[str]) -> list[Any]:
-    row: list[Any] = [case.name, case.patient, case.fold, case.row]
+def _scores(cases: Sequence[CasePrediction], structures: Sequence[str], settings: Bootstrap) -> dict[str, Any]:
+    """Per metric: its mean over structures and each structure, with intervals over patients."""
+    patients = [case.patient for case in cases]
+    metrics: dict[str, Any] = {}
+    for metric in cases[0].scores:
+        columns = {MEAN: [case.mean(metric) for case in cases]}
+        measured = [structure for structure in structures if structure in cases[0].scores[metric]]
+        columns |= {structure: [case.scores[metric][structure] for case in cases] for structure in measured}
+        metrics[metric] = {
+            name: estimate_mean(values, patients, settings).as_dict() | {"n_absent": int(np.isnan(values).sum())}
+            for name, values in columns.items()
+        }
+    return metrics
+
+
+def _table_row(case: CasePrediction, metrics: Sequence[str], structures: Sequence[str], groups: Sequence[str]) -> list[Any]:
+    row: list[Any] = [case.name, case.patient, case.fold, case.row, *(case.groups[name] for name in groups)]
     for metric in metrics:
         row += [case.mean(metric), *case.scores[metric].values()]
     for structure in structures:

@@ -52,7 +52,7 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
     backbone = build_configured_backbone(config, with_decoder=False, pooling=config.pooling)
     check_size(backbone, config.resize_to, "resize_to")
     report = weights.load_into(backbone)
-    cases = open_cases(config, masks=False, targets=config.cls_targets)
+    cases = open_cases(config, masks=False, targets=config.cls_targets, extra=config.report_by)
     classes = learn_classes(cases.train, config.cls_targets, config.positive_class, config.csv_path)
     check_classes({"the validation folds": cases.evaluation, "the test folds": cases.test}, classes, config.csv_path)
     seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
@@ -88,7 +88,7 @@ def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
     classes = tuple(ClassIndex.from_dict(entry) for entry in project["classes"])
     task = _task(config, saved_backbone(project, with_decoder=False), classes)
     start.fill(task)
-    cases = open_cases(config, masks=False, targets=config.cls_targets)
+    cases = open_cases(config, masks=False, targets=config.cls_targets, extra=config.report_by)
     check_classes({"the test folds": cases.evaluation}, classes, config.csv_path)
     notes = (*start.notes, *refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config))
     if check:
@@ -97,7 +97,7 @@ def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
     with run.opened(config.dump(), notes) as environment:
         stored = store_cases(config, cases, run.output)
         volumes = stored.evaluation
-        writer = PredictionWriter([one.case for one in volumes])
+        writer = PredictionWriter([one.case for one in volumes], config.report_by)
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
         items = LabelledVolumes(volumes, Preprocessing.from_dict(project["preprocessing"]), classes)
         data = VolumeDataModule(None, items, 1, config.n_workers, config.seed, evaluation_batch_size=config.batch_size)

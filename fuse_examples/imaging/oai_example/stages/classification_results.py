@@ -25,9 +25,10 @@ class PredictionWriter(BasePredictionWriter):
         cases: with their probabilities, in the order of the table.
     """
 
-    def __init__(self, table: Sequence[Case]) -> None:
+    def __init__(self, table: Sequence[Case], report_by: Sequence[str] = ()) -> None:
         super().__init__(write_interval="batch")
         self.table = tuple(table)
+        self.report_by = tuple(report_by)
         self.cases: list[ClassifiedCase] = []
 
     def write_on_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, prediction: Any, *_: Any) -> None:
@@ -35,7 +36,8 @@ class PredictionWriter(BasePredictionWriter):
         for position, row in enumerate(prediction["row"].tolist()):
             case = self.table[row]
             probabilities = {target: values[position].tolist() for target, values in prediction["probabilities"].items()}
-            self.cases.append(ClassifiedCase(case.name, case.patient, case.fold, case.row, case.targets, probabilities))
+            groups = {name: case.extra[name] for name in self.report_by}
+            self.cases.append(ClassifiedCase(case.name, case.patient, case.fold, case.row, case.targets, probabilities, groups=groups))
 
 
 def write_results(

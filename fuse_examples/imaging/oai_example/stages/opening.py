@@ -37,7 +37,12 @@ class OpenedCases:
 
 
 def open_cases(
-    config: StageConfig, *, masks: bool, targets: Sequence[str] = (), mask_affine: Literal["strict", "from_image"] = "strict"
+    config: StageConfig,
+    *,
+    masks: bool,
+    targets: Sequence[str] = (),
+    extra: Sequence[str] = (),
+    mask_affine: Literal["strict", "from_image"] = "strict",
 ) -> OpenedCases:
     """Choose the cases of the folds that the run uses, and check that their files exist and fit together.
 
@@ -46,7 +51,7 @@ def open_cases(
     """
     testing = config.test_ckpt is not None
     splits = split_cases(
-        read_cases(config.csv_path, masks=masks, targets=targets),
+        read_cases(config.csv_path, masks=masks, targets=targets, extra=extra),
         config.train_folds,
         config.val_folds,
         config.test_folds,

@@ -53,7 +53,7 @@ def train(config: SegmentationConfig, interruption: Interruption, *, check: bool
     for key, size in _sizes(config).items():
         check_size(backbone, size, key)
     report = weights.load_into(backbone)
-    cases = open_cases(config, masks=True, mask_affine=config.mask_affine)
+    cases = open_cases(config, masks=True, extra=config.report_by, mask_affine=config.mask_affine)
     seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = _resolved(config, backbone, cases)
     preprocessing = preprocessing_of(config, config.resize_to, config.patch_size, config.spacing)
@@ -87,7 +87,7 @@ def evaluate(config: SegmentationConfig, *, check: bool = False) -> None:
     config, run, project = start.config, start.run, start.project
     task = _task(config, saved_backbone(project, with_decoder=True))
     start.fill(task)
-    cases = open_cases(config, masks=True, mask_affine=config.mask_affine)
+    cases = open_cases(config, masks=True, extra=config.report_by, mask_affine=config.mask_affine)
     notes = (*start.notes, *refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config))
     if check:
         print_test(cases)

@@ -1,6 +1,7 @@
 """What a segmentation test leaves behind: the table of cases, metrics with intervals, pictures, the report, and a summary to read."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ def write_results(
     environment: Mapping[str, Any],
 ) -> None:
     """Write everything but the masks, which are there already, into `folder`, and print the table."""
+    extra = {one.case.name: one.case.extra for one in volumes}
+    cases = [replace(case, groups={name: extra[case.name][name] for name in config.report_by}) for case in cases]
     bootstrap = Bootstrap(n_resamples=config.n_bootstrap, seed=config.seed)
     metrics = write_segmentation_results(folder, cases, config.structures, bootstrap, scoring)
     overlays = example_overlays(folder, cases, {one.case.name: one for one in volumes}, config.structures)

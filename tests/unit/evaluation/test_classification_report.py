@@ -74,11 +74,7 @@ def test_plots_are_files_of_their_own_under_safe_names(tmp_path: Path) -> None:
     kinds = ("roc", "precision_recall", "calibration", "confusion")
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(
         ["metrics.json", "predictions.csv", "report.html"]
-        + [
-            f"{kind}_{name}.png"
-            for kind in ("roc", "precision_recall", "calibration", "confusion")
-            for name in ("V00COHORT", "KL_grade_side")
-        ]
+        + [f"{kind}_{name}.png" for kind in kinds for name in ("V00COHORT", "KL_grade_side")]
     )
     assert html.count("data:image/png") == 9
     assert "Learning curves" in html

@@ -262,7 +262,7 @@ def test_nnunet_channels_patients_and_published_folds(tmp_path: Path, capsys: py
     assert line == "oaizib_000,set/imagesTr/oaizib_000_0000.nii.gz,set/labelsTr/oaizib_000.nii.gz,0,set/imagesTr/oaizib_000_0001.nii.gz"
     words = [str(folder), "--patient", r"_\d(\d)", "--output", str(tmp_path / "grouped")]
     assert nnunet.main([*words, "--folds", "2"]) == 2
-    assert "1 patients cannot be spread over 2 folds" in capsys.readouterr().err
+    assert "1 patient cannot be spread over 2 folds" in capsys.readouterr().err
     assert nnunet.main([*words, "--splits", str(splits)]) == 2
     assert "1 patient would stand in more than one of the folds that the data set prescribes, for example 0." in capsys.readouterr().err
 

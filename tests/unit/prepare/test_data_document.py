@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from test_archives import decathlon_task, nnunet_set, packed
+from test_dicom_tree import name, named, series_in, voxels
 
 from fuse_examples.imaging.oai_example.data.cases import read_cases
 from fuse_examples.imaging.oai_example.data.header_check import check_headers
@@ -26,6 +27,12 @@ def lay_out(folder: Path) -> None:
     knees = folder / "Dataset004_Knee"
     for path in [*knees.glob("*/oaizib_*")]:
         path.rename(path.with_name(re.sub(r"oaizib_(\d+)", lambda match: f"{900 + int(match[1]) // 2}_V0{int(match[1]) % 2}", path.name)))
+    for number in range(1, 7):
+        series_in(folder / "scans" / f"{number}", voxels(number), change=named(f"000{number}", 1, "SAG_3D_DESS_LEFT"))
+    for patient in ("0001", "0002"):
+        for number in (1, 2):
+            ending = name(str(number))
+            series_in(folder / "mixed" / patient, voxels(number), change=named(patient, number, "DESS"), file_name=ending)
     rows = [f"P{number},{number}.nii.gz,{'1: Progression' if number % 2 else '2: Incidence'},F{number // 3}" for number in range(12)]
     (folder / "cases.csv").write_text("\n".join(["PatientID,path,V00COHORT,family", *rows]) + "\n")
 

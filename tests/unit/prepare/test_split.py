@@ -122,7 +122,7 @@ def test_an_existing_fold_column_is_replaced_in_the_new_table_only(tmp_path: Pat
         (["--shares", "train"], "--shares train: is not of the form NAME=SHARE, such as train=0.7."),
         (["--shares", "a=1", "a=2"], "--shares a=2: fold a is named twice."),
         (["--shares", "a=1", "b=0"], "The share of fold b is 0; it must be positive."),
-        (["--folds", "1"], "--folds is 1; give 2 or more."),
+        (["--folds", "0"], "--folds is 0; give 1 or more."),
         (["--folds", "3"], "2 patients cannot be spread over 3 folds. Ask for fewer folds."),
         (["--stratify", "sex"], "cases.csv:1: has no column sex; found PatientID, path, site, label."),
     ],

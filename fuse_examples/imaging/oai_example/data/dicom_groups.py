@@ -28,7 +28,7 @@ def one_group(frames: Sequence[Frame], folder: Path, choice: SeriesChoice) -> Gr
     Raises:
         DataError: several volumes, listed with what tells them apart, of which `choice` does not pick exactly one.
     """
-    groups = _groups(frames)
+    groups = volume_groups(frames)
     candidates = _candidates(groups, folder)
     if len(candidates) == 1:
         _compare_with_choice(candidates[0], choice, folder)
@@ -50,7 +50,7 @@ def one_group(frames: Sequence[Frame], folder: Path, choice: SeriesChoice) -> Gr
     return chosen[0]
 
 
-def _groups(frames: Sequence[Frame]) -> list[Group]:
+def volume_groups(frames: Sequence[Frame]) -> list[Group]:
     """Frames that could be one volume: same series, echo, image type, stack, matrix, orientation and pixel spacing; largest first."""
     groups: dict[tuple[object, ...], list[Group]] = {}
     for frame in frames:

@@ -11,6 +11,7 @@ from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.prepare.archives.dataset_json import Description
 from fuse_examples.imaging.oai_example.prepare.command_line import text_table
 from fuse_examples.imaging.oai_example.prepare.folds.assignment import assign_folds, equal_shares
+from fuse_examples.imaging.oai_example.prepare.patient_names import patient_pattern
 from fuse_examples.imaging.oai_example.prepare.tables.text_table import refuse_existing, relative_path, write_rows
 
 UNLABELLED = "unlabelled"
@@ -83,12 +84,7 @@ def _check_files(cases: Sequence[ListedCase]) -> None:
 def _patients(cases: Sequence[ListedCase], pattern: str | None) -> list[str]:
     if pattern is None:
         return [case.name for case in cases]
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise DataError(f"--patient {pattern}: is not a regular expression ({error}).") from error
-    if compiled.groups < 1:
-        raise DataError(f"--patient {pattern}: has no group in parentheses, which is to be the patient.")
+    compiled = patient_pattern(pattern)
     found = [compiled.search(case.name) for case in cases]
     unmatched = [case.name for case, match in zip(cases, found, strict=True) if not (match and match[1])]
     if unmatched:

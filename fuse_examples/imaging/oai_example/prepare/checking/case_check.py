@@ -1,23 +1,18 @@
 """One case: what its headers say, what is wrong with it, its labels, its content and its picture."""
 
 import hashlib
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from fuse_examples.imaging.oai_example.data.cases import Case
-from fuse_examples.imaging.oai_example.data.header_check import MaskAffine, check_headers
+from fuse_examples.imaging.oai_example.data.header_check import MaskAffine, survey_headers
 from fuse_examples.imaging.oai_example.data.scans import ScanHeader, read_mask, read_volume
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.geometry.volume import Volume
 from fuse_examples.imaging.oai_example.prepare.checking.pictures import Tile, tile_of
 from fuse_examples.imaging.oai_example.prepare.sides import side_in
 
-READERS = "fuse_examples.imaging.oai_example.data"
 PLANES = {"R": "sagittal", "L": "sagittal", "A": "coronal", "P": "coronal", "S": "axial", "I": "axial"}
 
 
@@ -65,13 +60,10 @@ def plane_of(header: ScanHeader) -> str:
     return PLANES[header.source.orientation[slice_axis(header)]]
 
 
-def check_header(case: Case, csv_path: Path, mask_affine: MaskAffine) -> CheckedCase:
+def check_header(case: Case, mask_affine: MaskAffine) -> CheckedCase:
     """Read the headers of a case and compare its mask's grid with its image's."""
-    try:
-        return CheckedCase(case, check_headers([case], csv_path=csv_path, mask_affine=mask_affine)[case.name].image)
-    except DataError as error:
-        start = f"{csv_path}:{case.row}: patient {case.patient}: "
-        return CheckedCase(case, None, tuple(text.removeprefix(start) for text in error.problems if text.startswith(start)))
+    found = next(survey_headers([case], mask_affine=mask_affine))
+    return CheckedCase(case, found.headers.image if found.headers else None, found.problems)
 
 
 def check_voxels(checked: CheckedCase, mask_affine: MaskAffine, *, image: bool, picture: bool) -> CheckedCase:
@@ -105,22 +97,3 @@ def digest_of(volume: Volume) -> str:
     for plane in volume.array:
         digest.update(np.ascontiguousarray(plane, dtype=np.float32).data)
     return digest.hexdigest()
-
-
-@contextmanager
-def collected_warnings() -> Iterator[list[str]]:
-    """Collect what the readers would log as warnings (slices dropped, files passed over) in place of showing it."""
-    messages: list[str] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
-
-    logger, collector = logging.getLogger(READERS), Collector(logging.WARNING)
-    logger.addHandler(collector)
-    before, logger.propagate = logger.propagate, False
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(collector)
-        logger.propagate = before

@@ -1,29 +1,21 @@
 """Check every case of a table: headers first, then masks and images side by side in threads."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from tqdm import tqdm
-
-from fuse_examples.imaging.oai_example.data.cases import Case, read_cases
+from fuse_examples.imaging.oai_example.data.cases import read_cases
 from fuse_examples.imaging.oai_example.data.header_check import MaskAffine
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.prepare.checking.case_check import (
     CheckedCase,
     check_header,
     check_voxels,
-    collected_warnings,
 )
 from fuse_examples.imaging.oai_example.prepare.checking.oddities import repeated_images, same_grid_places, torn_patients, with_notes
+from fuse_examples.imaging.oai_example.prepare.reading_many import collected_warnings, side_by_side
 from fuse_examples.imaging.oai_example.prepare.tables.text_table import TextTable, read_text_table
-
-Result = TypeVar("Result")
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ def check_table(csv_path: Path, options: CheckOptions) -> CheckedTable:
     table = read_text_table(csv_path)
     cases = read_cases(csv_path, masks=table.has("seg_path") or table.has("img_path"))
     with collected_warnings() as warnings:
-        heads = _side_by_side(partial(_head, csv_path, options.mask_affine), cases, options.workers, "Reading headers")
+        heads = side_by_side(lambda case: check_header(case, options.mask_affine), cases, options.workers, "Reading headers", "case")
         likely = same_grid_places(heads)
         shown = _chosen([bool(entry.problems or entry.notes) for entry in with_notes(heads)], options.pictures)
 
@@ -73,20 +65,9 @@ def check_table(csv_path: Path, options: CheckOptions) -> CheckedTable:
             image = options.full or place in likely or place in shown
             return check_voxels(heads[place], options.mask_affine, image=image, picture=place in shown)
 
-        checked = _side_by_side(voxels, range(len(heads)), options.workers, "Reading scans")
+        checked = side_by_side(voxels, range(len(heads)), options.workers, "Reading scans", "case")
     checked = with_notes(_with_warnings(checked, warnings))
     return CheckedTable(table, tuple(checked), (*torn_patients(checked), *repeated_images(checked)), shown)
-
-
-def _head(csv_path: Path, mask_affine: MaskAffine, case: Case) -> CheckedCase:
-    return check_header(case, csv_path, mask_affine)
-
-
-def _side_by_side(function: Callable[[Item], Result], items: Iterable[Item], workers: int, what: str) -> list[Result]:
-    """Map in threads: reading waits for disks, and unzipping and hashing let other threads run."""
-    items = list(items)
-    with ThreadPoolExecutor(workers) as pool:
-        return list(tqdm(pool.map(function, items), total=len(items), desc=what, unit="case", disable=None, leave=False))
 
 
 def _chosen(odd: Sequence[bool], count: int) -> tuple[int, ...]:

@@ -11,9 +11,9 @@ Shares = Mapping[str, float]
 
 
 def equal_shares(count: int) -> dict[str, float]:
-    """Return `count` folds named 0, 1, ... of one size; raise `DataError` for fewer than two."""
-    if count < 2:
-        raise DataError(f"--folds is {count}; give 2 or more.")
+    """Return `count` folds named 0, 1, ... of one size; raise `DataError` for fewer than one."""
+    if count < 1:
+        raise DataError(f"--folds is {count}; give 1 or more.")
     return {str(fold): 1 / count for fold in range(count)}
 
 
@@ -82,6 +82,8 @@ def assign_folds(groups: Sequence[str], shares: Shares, *, classes: Sequence[Has
 def _check(groups: Sequence[str], shares: Shares) -> None:
     problems = [f"The share of fold {fold} is {share:g}; it must be positive." for fold, share in shares.items() if not share > 0]
     if len(set(groups)) < len(shares):
-        problems.append(f"{len(set(groups))} patients cannot be spread over {len(shares)} folds. Ask for fewer folds.")
+        problems.append(
+            f"{len(set(groups))} patient{'s' * (len(set(groups)) != 1)} cannot be spread over {len(shares)} folds. Ask for fewer folds."
+        )
     if problems:
         raise DataError(problems)

@@ -191,6 +191,8 @@ def test_a_fold_in_two_lists() -> None:
         "train_folds and val_folds both name fold 1. A fold belongs to one split.",
         "train_folds and test_folds both name fold 0. A fold belongs to one split.",
     ]
+    splits = split_cases(ROWS, [0, 1], ["1.0"], [2], allow_patient_overlap=True, csv_path=CSV)
+    assert [case.row for case in splits.train if case in splits.val] == [case.row for case in splits.val]
 
 
 def test_a_patient_in_two_splits() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fuse_examples.imaging.oai_example.data.cases import Case
-from fuse_examples.imaging.oai_example.data.class_index import MISSING, ClassIndex, check_classes, learn_classes
+from fuse_examples.imaging.oai_example.data.class_index import MISSING, ClassIndex, check_classes, check_validation, learn_classes
 from fuse_examples.imaging.oai_example.errors import DataError
 
 TABLE = Path("knees.csv")
@@ -76,6 +76,17 @@ def test_classes_that_are_new_in_several_splits_are_told_together() -> None:
         "knees.csv:2: grade is 'some' in 1 row(s) of the validation folds",
         "knees.csv:3: grade is 'other' in 1 row(s) of the test folds",
     ]
+
+
+def test_validation_folds_that_cannot_score_an_epoch_are_refused() -> None:
+    indices = learn_classes(cases(grade=["mild", "severe"], side=["l", "r"]), ["grade", "side"], None, TABLE)
+    with pytest.raises(DataError) as caught:
+        check_validation(cases(grade=["mild", "mild"], side=[None, None]), indices, TABLE)
+    assert str(caught.value) == (
+        "knees.csv: the validation folds hold one class at most (grade: 'mild'; side: no value at all), and the best epoch is chosen by an "
+        "AUC, which needs two. Choose other val_folds."
+    )
+    check_validation(cases(grade=["mild", "mild"], side=["l", "r"]), indices, TABLE)
 
 
 def test_it_travels_as_plain_values() -> None:

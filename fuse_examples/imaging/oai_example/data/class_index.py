@@ -98,6 +98,21 @@ def check_classes(splits: Mapping[str, Sequence[Case]], indices: Sequence[ClassI
         raise DataError(problems)
 
 
+def check_validation(cases: Sequence[Case], indices: Sequence[ClassIndex], csv_path: Path) -> None:
+    """Refuse validation folds that cannot score an epoch: an AUC needs cases of two classes, of one target at least.
+
+    Raises:
+        DataError: naming what the validation folds hold of each target.
+    """
+    found = {index.target: sorted(_rows_by_class(cases, index.target)) for index in indices}
+    if all(len(classes) < 2 for classes in found.values()):
+        held = "; ".join(f"{target}: {_listed(classes) or 'no value at all'}" for target, classes in found.items())
+        raise DataError(
+            f"{csv_path}: the validation folds hold one class at most ({held}), and the best epoch is chosen by an AUC, which needs two. "
+            "Choose other val_folds."
+        )
+
+
 def _rows_by_class(cases: Sequence[Case], target: str) -> dict[str, list[int]]:
     rows: dict[str, list[int]] = {}
     for case in cases:

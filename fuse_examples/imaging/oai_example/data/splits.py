@@ -41,20 +41,21 @@ def split_cases(
         csv_path: for messages.
 
     Raises:
-        DataError: a fold that no row has or that two lists name; a patient in more than one split unless `allow_patient_overlap`.
+        DataError: a fold that no row has; a fold that two lists name, or a patient in more than one split, unless `allow_patient_overlap`.
     """
     folds = {
         key: tuple(dict.fromkeys(fold_name(fold) for fold in names))
         for key, names in (("train_folds", train_folds), ("val_folds", val_folds), ("test_folds", test_folds))
     }
-    _check_folds({key: names for key, names in folds.items() if key in used}, Counter(case.fold for case in cases), csv_path)
+    used_folds = {key: names for key, names in folds.items() if key in used}
+    _check_folds(used_folds, Counter(case.fold for case in cases), allow_patient_overlap, csv_path)
     members = {key: [case for case in cases if case.fold in names] for key, names in folds.items()}
     if not allow_patient_overlap:
         _check_patients(members, csv_path)
     return Splits(*(tuple(members[key]) for key in ("train_folds", "val_folds", "test_folds")))
 
 
-def _check_folds(folds: dict[str, tuple[str, ...]], counts: Counter[str], csv_path: Path) -> None:
+def _check_folds(folds: dict[str, tuple[str, ...]], counts: Counter[str], allow_overlap: bool, csv_path: Path) -> None:
     found = ", ".join(f"{fold} ({count} row{'s' * (count != 1)})" for fold, count in sorted(counts.items())[:30])
     problems = [
         f"{key}: {csv_path} has no rows of fold {fold}; its folds are {found}."
@@ -66,7 +67,7 @@ def _check_folds(folds: dict[str, tuple[str, ...]], counts: Counter[str], csv_pa
         f"{one} and {other} both name fold {fold}. A fold belongs to one split."
         for one, other in combinations(folds, 2)
         for fold in folds[one]
-        if fold in folds[other]
+        if fold in folds[other] and not allow_overlap
     ]
     if problems:
         raise DataError(problems)

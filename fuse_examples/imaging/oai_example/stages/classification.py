@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fuse_examples.imaging.oai_example.configuration.classification_config import ClassificationConfig
 from fuse_examples.imaging.oai_example.configuration.precedence import READING, TAUGHT_WITH
-from fuse_examples.imaging.oai_example.data.class_index import ClassIndex, check_classes, learn_classes
+from fuse_examples.imaging.oai_example.data.class_index import ClassIndex, check_classes, check_validation, learn_classes
 from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes, balanced_weights
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
@@ -21,7 +21,7 @@ from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
 from fuse_examples.imaging.oai_example.stages.classification_results import PredictionWriter, write_results
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
-from fuse_examples.imaging.oai_example.stages.fitting import fit_run
+from fuse_examples.imaging.oai_example.stages.fitting import fit_run, log_best_epoch
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved
 from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
@@ -55,6 +55,7 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
     cases = open_cases(config, masks=False, targets=config.cls_targets, extra=config.report_by)
     classes = learn_classes(cases.train, config.cls_targets, config.positive_class, config.csv_path)
     check_classes({"the validation folds": cases.evaluation, "the test folds": cases.test}, classes, config.csv_path)
+    check_validation(cases.evaluation, classes, config.csv_path)
     seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = resolved(config, backbone)
     preprocessing = preprocessing_of(config, config.resize_to)
@@ -78,7 +79,7 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
             callbacks=_callbacks(config),
             checkpoint=start.checkpoint,
         )
-        log.info("best epoch: %s; to test it: test_ckpt=%s", writer.best["epoch"] + 1 if writer.best else "none", writer.best_path)
+        log_best_epoch(writer)
 
 
 def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:

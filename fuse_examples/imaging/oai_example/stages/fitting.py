@@ -1,5 +1,6 @@
 """Training as all stages do it: loggers, callbacks, trainer, and the way back into an interrupted run."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ from pytorch_lightning.loggers import Logger
 
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import check_fits
-from fuse_examples.imaging.oai_example.training.checkpoint_writer import CheckpointWriter
+from fuse_examples.imaging.oai_example.training.checkpoint_writer import BEST, CheckpointWriter
 from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT
 from fuse_examples.imaging.oai_example.training.clearml_tracker import ClearMLTracker, clearml_tracker
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
@@ -18,6 +19,7 @@ from fuse_examples.imaging.oai_example.training.run import Run
 from fuse_examples.imaging.oai_example.training.trackers import RunTensorBoard
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer, fit
 
+log = logging.getLogger(__name__)
 CLEARML_TASK = "clearml_task"
 """Where a checkpoint keeps the ClearML task that a resumed run continues."""
 
@@ -78,6 +80,14 @@ def fit_run(
     )
     fit(trainer, task, data, config.resume_training_from)
     return writer
+
+
+def log_best_epoch(writer: CheckpointWriter) -> None:
+    """Say which epoch was the best and how to test it; or that none could be scored."""
+    if writer.best is None:
+        log.warning("no epoch could be scored on the validation folds, so there is no %s; the last is %s", BEST, writer.last_path)
+    else:
+        log.info("best epoch: %d; to test it: test_ckpt=%s", writer.best["epoch"] + 1, writer.best_path)
 
 
 def _loggers(config: StageConfig, run: Run, environment: Mapping[str, Any], checkpoint: Mapping[str, Any] | None) -> list[Logger]:

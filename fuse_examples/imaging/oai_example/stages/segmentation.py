@@ -20,7 +20,7 @@ from fuse_examples.imaging.oai_example.objectives.segmentation_loss import DiceC
 from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin_training
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
-from fuse_examples.imaging.oai_example.stages.fitting import fit_run
+from fuse_examples.imaging.oai_example.stages.fitting import fit_run, log_best_epoch
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved
 from fuse_examples.imaging.oai_example.stages.segmentation_results import write_results
@@ -78,7 +78,7 @@ def train(config: SegmentationConfig, interruption: Interruption, *, check: bool
             callbacks=_callbacks(config),
             checkpoint=start.checkpoint,
         )
-        log.info("best epoch: %s; to test it: test_ckpt=%s", writer.best["epoch"] + 1 if writer.best else "none", writer.best_path)
+        log_best_epoch(writer)
 
 
 def evaluate(config: SegmentationConfig, *, check: bool = False) -> None:

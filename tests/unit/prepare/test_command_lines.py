@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PREPARE = ROOT / "fuse_examples" / "imaging" / "oai_example" / "prepare"
-COMMANDS = ("check", "decathlon", "dicom", "nnunet", "split")
+COMMANDS = ("check", "decathlon", "dicom", "nnunet", "oai", "split")
 HEAVY = ("torch", "pytorch_lightning", "monai", "numpy", "pandas", "nibabel", "matplotlib", "pydicom", "scipy")
 REPORT = """
 import sys

@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from oai_files import pack, write_image03, write_release, write_tables
 from test_archives import decathlon_task, nnunet_set, packed
 from test_dicom_tree import name, named, series_in, voxels
 
@@ -27,6 +28,9 @@ def lay_out(folder: Path) -> None:
     knees = folder / "Dataset004_Knee"
     for path in [*knees.glob("*/oaizib_*")]:
         path.rename(path.with_name(re.sub(r"oaizib_(\d+)", lambda match: f"{900 + int(match[1]) // 2}_V0{int(match[1]) % 2}", path.name)))
+    write_image03(folder / "OAI" / "image03.txt", write_release(folder / "OAI" / "image03"))
+    pack(folder / "OAI" / "image03")
+    write_tables(folder / "OAI_tables")
     for number in range(1, 7):
         series_in(folder / "scans" / f"{number}", voxels(number), change=named(f"000{number}", 1, "SAG_3D_DESS_LEFT"))
     for patient in ("0001", "0002"):

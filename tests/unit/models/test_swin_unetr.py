@@ -1,6 +1,7 @@
 """SwinUNETR against MONAI's own network, and the two orders of patch merging."""
 
 import json
+import runpy
 from itertools import product
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from fuse_examples.imaging.oai_example.errors import ConfigError
 from fuse_examples.imaging.oai_example.models.swin_unetr import MERGING_OFFSETS, PatchMerging, SwinUNETR
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "swin_unetr_keys.json").read_text())
+
+FEATURES = Path(__file__).parents[2] / "golden" / "swin_unetr_features_before_monai_1.5.json"
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,27 @@ def test_one_deepest_voxel_takes_the_residual(pair: tuple[SwinUNETR, MonaiSwinUN
             x = ours.get_submodule(f"decoder{name}")(x, ours.get_submodule(f"encoder{name}")(skip))
     assert decoded.shape == (2, 12, 32, 32, 32)
     assert torch.allclose(decoded, x, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "swin_v2"), [("swin_unetr", False), ("swin_unetr_v2", True)])
+def test_the_legacy_order_computes_what_monai_before_1_5_computed(kind: str, swin_v2: bool) -> None:
+    """Features of MONAI 1.4's own network, written by the script beside them; the newer order is far from them."""
+    made = runpy.run_path(str(FEATURES.with_name("make_swin_unetr_features.py")))
+    golden = json.loads(FEATURES.read_text())
+    assert golden["monai"].startswith("1.4.")
+    backbone = SwinUNETR(width=made["WIDTH"], patch_merging="legacy", swin_v2=swin_v2).double().eval()
+    made["seed"](backbone)
+    with torch.no_grad():
+        features = backbone.encode(made["image"]())
+        found = made["samples"]([*features[-5:], backbone.decode(features)])
+        backbone.use_patch_merging("monai_1.5")
+        newer = made["samples"]([*backbone.encode(made["image"]())[-5:], features[-1]])
+    assert all(len(values) > 90 for values in found.values())
+    for name in made["MAPS"]:
+        assert max(abs(a - b) for a, b in zip(found[name], golden[kind][name], strict=True)) < 1e-5, name
+        if name not in ("half", "decoded"):
+            there, here = torch.tensor(golden[kind][name]), torch.tensor(newer[name])
+            assert float((here - there).norm() / there.norm()) > 0.3, name
 
 
 def joined_by_index(x: torch.Tensor, offsets: list[str]) -> torch.Tensor:
@@ -115,6 +139,7 @@ def test_the_order_is_an_option_that_changes_every_stage_and_no_name() -> None:
     ("options", "text"),
     [
         ({"width": 16}, "width is 16; it is a positive multiple of 12."),
+        ({"swin_v2": "yes"}, "swin_v2 is 'yes'; it is true or false."),
         ({"patch_merging": "old"}, "patch_merging is 'old'; it is one of monai_1.5, legacy."),
     ],
 )

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fuse_examples.imaging.oai_example.errors import WeightsError
 from fuse_examples.imaging.oai_example.models.backbone import build_backbone
-from fuse_examples.imaging.oai_example.models.sources import SUPREM_HEADS
+from fuse_examples.imaging.oai_example.models.sources import LICENCES, SUPREM_HEADS
 from fuse_examples.imaging.oai_example.models.swin_unetr import SwinUNETR
 from fuse_examples.imaging.oai_example.models.unet3d import UNet3D
 from fuse_examples.imaging.oai_example.models.weights import load_backbone_weights, read_backbone_metadata, save_backbone
@@ -136,6 +136,7 @@ class TestSuPreM:
         assert report.as_text() == (
             f"suprem_weights: {tmp_path / 'unet.pth'} -> unet3d\n"
             "  source     SuPreM checkpoint\n"
+            f"  licence    {LICENCES['suprem']}\n"
             "  encoder    56 of 56 tensors (100%)\n"
             "  decoder    48 of 48 tensors (100%)\n"
             "  new        heads only\n"
@@ -221,7 +222,7 @@ class TestDINO:
         assert_loaded(backbone, teacher)
         assert_loaded(backbone, {name: value for name, value in before.items() if name not in teacher})
         assert report.source == "DINO checkpoint of the earlier OAI example, teacher"
-        assert report.adaptations == ("The weights were trained with norm_statistics: batch; this network normalises with running.",)
+        assert report.adaptations[1:] == ("The weights were trained with norm_statistics: batch; this network normalises with running.",)
         assert len(report.missing) == 48
         assert sum(name.endswith("num_batches_tracked") for name in report.missing) == 6
         assert all(backbone.is_decoder_key(name) for name in report.missing)
@@ -411,7 +412,10 @@ class TestRefusals:
         ("content", "text"),
         [
             ([torch.ones(2)], "holds a list, not a checkpoint."),
-            ({"epoch": 3, "weights": [1, 2]}, "neither at its top nor under net or state_dict; its entries: epoch, weights."),
+            (
+                {"epoch": 3, "weights": [1, 2]},
+                "neither at its top nor under net, state_dict, model, network_weights or teacher; its entries: epoch, weights.",
+            ),
             ({"state_dict": {}}, "its entries: state_dict."),
             ({}, "its entries: none."),
         ],

@@ -90,10 +90,30 @@ def test_values_in_the_description_that_no_setting_takes(tmp_path: Path) -> None
         starting_weights(config(dino_weights=str(file)))
 
 
-def test_a_file_of_other_people_decides_nothing(tmp_path: Path) -> None:
+def test_a_file_of_other_people_decides_what_its_shapes_tell_and_nothing_else(tmp_path: Path) -> None:
     torch.save(trained_unet().state_dict(), tmp_path / "plain.pth")
     found, weights, notes = starting_weights(config(dino_weights=str(tmp_path / "plain.pth")))
-    assert (found.width, found.orientation, weights.patients, notes) == (None, None, [], ())
+    assert (found.backbone, found.width, found.norm_statistics, found.orientation) == ("unet3d", 2, None, None)
+    assert (weights.patients, notes) == ([], ())
+    # What is set stays, and loading says what does not fit.
+    found, _, _ = starting_weights(config(dino_weights=str(tmp_path / "plain.pth"), width=4, orientation="PIR"))
+    assert (found.width, found.orientation) == (4, "PIR")
+    found, _, _ = starting_weights(config(dino_weights=str(tmp_path / "plain.pth"), backbone="swin_unetr"))
+    assert (found.backbone, found.width) == ("swin_unetr", None)
+
+
+@pytest.mark.parametrize("prefix", ["teacher_backbone.", "_model.backbone."])
+def test_weights_of_the_earlier_example_set_the_orientation_they_were_trained_with(tmp_path: Path, prefix: str) -> None:
+    state = {prefix + name: value for name, value in trained_unet().state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "best.ckpt")
+    found, weights, _ = starting_weights(config(dino_weights=str(tmp_path / "best.ckpt")))
+    assert (found.orientation, found.width) == ("LIP", 2)
+    report = weights.load_into(UNet3D(width=2))
+    assert report is not None
+    assert "so orientation is LIP." in report.as_text()
+    assert starting_weights(config(dino_weights=str(tmp_path / "best.ckpt"), orientation="LIP"))[0].orientation == "LIP"
+    with pytest.raises(ConfigError, match="orientation: 'RAS' differs from 'LIP', which the weights were made with; set it to null"):
+        starting_weights(config(dino_weights=str(tmp_path / "best.ckpt"), orientation="RAS"))
 
 
 class TestSeenPatients:

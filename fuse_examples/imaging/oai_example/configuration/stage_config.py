@@ -82,7 +82,9 @@ class StageConfig(Settings):
         "Statistics of batch normalisation. running: averages kept in training. batch: of the batch, always. instance: of each sample. "
         "null: as the weights were made, else the backbone's own.",
     )
-    suprem_weights: InputFile | None = weights(None, "SuPreM checkpoint to start from. Set at most one source of weights.")
+    suprem_weights: InputFile | None = weights(
+        None, "SuPreM checkpoint, or other published weights, to start from. Set at most one source of weights."
+    )
     dino_weights: InputFile | None = weights(None, "Pre-trained backbone to start from: backbone.safetensors or a checkpoint of dino.py.")
 
     orientation: AxisCodes | None = volumes(

@@ -103,6 +103,11 @@ class Backbone(nn.Module, ABC):
         """Whether a state-dict name belongs to the decoder, whether or not this backbone was built with one."""
         return key.startswith(cls.decoder_prefixes)
 
+    @classmethod
+    def options_shown_by(cls, tensors: Mapping[str, Tensor]) -> dict[str, Option]:
+        """Constructor options that the names and shapes of a state dict of this network tell; {} where none is read from them."""
+        return {}
+
     def adopt(self, choices: Mapping[str, Option]) -> tuple[str, ...]:
         """Switch to choices that weights were trained with and no tensor shows; return a sentence for each switch made."""
         return ()

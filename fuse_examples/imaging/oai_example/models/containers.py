@@ -22,10 +22,12 @@ from fuse_examples.imaging.oai_example.errors import WeightsError
 PROJECT_ENTRY = "project"
 FORMAT_VERSION = 1
 # Entries under which published checkpoints keep their tensors, in the order they are looked for.
-TENSOR_ENTRIES = ("net", "state_dict")
+TENSOR_ENTRIES = ("net", "state_dict", "model", "network_weights", "teacher")
 
 _ZIP = b"PK\x03\x04"
 _WEB_ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+# Torch's words for the two formats that it never reads safely, and ours.
+_NEVER_SAFE = {"TorchScript archive": "a TorchScript archive", "legacy .tar format": "in torch's tar format from before 2018"}
 _FORBIDDEN_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -73,9 +75,10 @@ def _read(path: Path, key: str) -> WeightFile:
     tensors = {name: value for name, value in (content[entry] if entry else content).items() if isinstance(value, Tensor)}
     metadata = content.get(PROJECT_ENTRY, {})
     if not tensors or not isinstance(metadata, dict):
+        listed = f"{', '.join(TENSOR_ENTRIES[:-1])} or {TENSOR_ENTRIES[-1]}"
         entries = ", ".join(str(name) for name in list(content)[:8]) or "none"
         raise WeightsError(
-            f"{key}: {path} holds no named tensors, neither at its top nor under {' or '.join(TENSOR_ENTRIES)}; its entries: {entries}. "
+            f"{key}: {path} holds no named tensors, neither at its top nor under {listed}; its entries: {entries}. "
             "Give a checkpoint of a network."
         )
     return WeightFile(path, key, entry, tensors, metadata)
@@ -123,6 +126,12 @@ def _load(path: Path, key: str, *, in_zip: bool) -> object:
     except Exception as error:
         # The restricted unpickler raises many kinds of exception on bytes that are not a checkpoint.
         forbidden = _FORBIDDEN_GLOBAL.search(str(error))
+        kind = next((kind for words, kind in _NEVER_SAFE.items() if words in str(error)), None)
+        if kind is not None:
+            raise WeightsError(
+                f"{key}: {path} is {kind}, which cannot be read without running what it holds. Nothing was run. "
+                "Where you trust it, load it in a program of yours and save its state dict."
+            ) from error
         if forbidden:
             raise WeightsError(
                 f"{key}: {path} is not only tensors: reading it would run {forbidden[1]}. Nothing was run. "

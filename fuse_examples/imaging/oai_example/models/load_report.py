@@ -1,7 +1,7 @@
 """The verdict on a weight file: what of it reached the network, what did not, and what of the network is new."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Shape = tuple[int, ...]
@@ -37,7 +37,9 @@ class LoadReport:
         dropped: reason -> names of the file that are known and not needed.
         shape_mismatches: (name, shape in the file, shape in the network); these stay newly initialised.
         encoder, decoder: how much of each half was loaded.
-        adaptations: what was changed to suit the weights, and what to know about them, a sentence each.
+        adapted: how a tensor was changed to fit -> names of such tensors, which count as loaded.
+        licence: what is known of the licence of such weights; "" where the file's own metadata has it.
+        adaptations: what was changed in the network to suit the weights, and what to know about them, a sentence each.
     """
 
     key: str
@@ -51,6 +53,8 @@ class LoadReport:
     shape_mismatches: tuple[tuple[str, Shape, Shape], ...]
     encoder: Coverage
     decoder: Coverage
+    adapted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    licence: str = ""
     adaptations: tuple[str, ...] = ()
 
     @property
@@ -60,7 +64,13 @@ class LoadReport:
 
     def as_text(self) -> str:
         """A short table for the log."""
-        rows = [("source", self.source), ("encoder", str(self.encoder)), ("decoder", str(self.decoder))]
+        rows = [
+            ("source", self.source),
+            *([("licence", self.licence)] if self.licence else []),
+            ("encoder", str(self.encoder)),
+            ("decoder", str(self.decoder)),
+        ]
+        rows += [("adapted", f"{len(names)} ({how}: {_some(names)})") for how, names in self.adapted.items()]
         rows += [("new", _new(self.new))]
         rows += [("dropped", f"{len(names)} ({reason}: {_some(names)})") for reason, names in self.dropped.items()]
         if self.unexpected:
@@ -87,6 +97,8 @@ class LoadReport:
             "shape_mismatches": [
                 {"name": name, "file": list(file), "network": list(network)} for name, file, network in self.shape_mismatches
             ],
+            "adapted": {how: list(names) for how, names in self.adapted.items()},
+            "licence": self.licence,
             "adaptations": list(self.adaptations),
         }
 

@@ -115,6 +115,18 @@ class ResNet3D(Backbone):
         self.size_multiple = self.smallest_size = 4 * steps[1][0] * steps[2][0] * steps[3][0]
         self.options["layout"] = layout
 
+    @classmethod
+    def options_shown_by(cls, tensors: Mapping[str, Tensor]) -> dict[str, Option]:
+        """Width, depth and kind of shortcut; the layout leaves no trace in names or shapes."""
+        first = tensors.get("conv1.weight")
+        if first is None or first.ndim == 0:
+            return {}
+        blocks = tuple(len({name.split(".")[1] for name in tensors if name.startswith(f"layer{level}.")}) for level in range(1, 5))
+        bottleneck = "layer1.0.conv3.weight" in tensors
+        depth = next((depth for depth in BLOCKS if BLOCKS[depth] == blocks and (depth >= 50) == bottleneck), None)
+        shortcut: Shortcut = "B" if "layer2.0.downsample.0.weight" in tensors else "A"
+        return {"width": first.shape[0], "shortcut": shortcut, **({} if depth is None else {"depth": depth})}
+
     def adopt(self, choices: Mapping[str, Option]) -> tuple[str, ...]:
         """Switch to the layout that weights were trained with; keep its own norm statistics, and say where the weights had others."""
         sentences = []

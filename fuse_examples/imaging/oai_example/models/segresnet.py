@@ -1,11 +1,11 @@
 """MONAI's SegResNet (Myronenko 2018, arXiv:1810.11654, without the autoencoder) as a backbone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from monai.networks.nets.segresnet import SegResNet as MonaiSegResNet
 from torch import Tensor, nn
 
-from fuse_examples.imaging.oai_example.models.backbone import Backbone, Pooling, require_whole
+from fuse_examples.imaging.oai_example.models.backbone import Backbone, Option, Pooling, require_whole
 
 
 class SegResNet(Backbone):
@@ -41,6 +41,12 @@ class SegResNet(Backbone):
             self.up_layers = network.up_layers
             self.up_samples = network.up_samples
             self.conv_final = nn.Sequential(network.conv_final[0], network.conv_final[1])
+
+    @classmethod
+    def options_shown_by(cls, tensors: Mapping[str, Tensor]) -> dict[str, Option]:
+        """The width."""
+        first = tensors.get("convInit.conv.weight")
+        return {} if first is None or first.ndim == 0 else {"width": first.shape[0]}
 
     def _encode(self, x: Tensor) -> list[Tensor]:
         """Turn (B, C, D, H, W) into maps of w, 2w, 4w and 8w channels at 1, 1/2, 1/4 and 1/8 of the resolution."""

@@ -35,6 +35,7 @@ class SwinUNETR(Backbone):
         in_channels: channels of the input image.
         width: channels after patch embedding (MONAI's feature_size), a multiple of 12; 48 is the published size (62,186,610 parameters).
         patch_merging: "monai_1.5", or "legacy" for weights that were trained with MONAI before 1.5.
+        swin_v2: whether each of the four stages begins with a residual convolution block (MONAI's use_v2), as in VoCo's weights.
         pooling: how `embed` reduces the deepest map, "average" or "max".
         with_decoder: False leaves out everything but the transformer.
     """
@@ -50,18 +51,22 @@ class SwinUNETR(Backbone):
         in_channels: int = 1,
         width: int = 48,
         patch_merging: MergingOrder = "monai_1.5",
+        swin_v2: bool = False,
         pooling: Pooling = "average",
         *,
         with_decoder: bool = True,
     ) -> None:
         require_whole("in_channels", in_channels)
         require_whole("width", width, multiple=12)
-        super().__init__({"in_channels": in_channels, "width": width}, pooling=pooling, with_decoder=with_decoder)
+        if not isinstance(swin_v2, bool):
+            raise ConfigError(f"swin_v2 is {swin_v2!r}; it is true or false.")
+        options: dict[str, Option] = {"in_channels": in_channels, "width": width, "swin_v2": swin_v2}
+        super().__init__(options, pooling=pooling, with_decoder=with_decoder)
         self.feature_dim = 16 * width
         self.decoder_dim = width
         # MONAI builds the merging layers from this class: its annotation says module and means a module's class.
         merging: Any = PatchMerging
-        network = MonaiSwinUNETR(in_channels=in_channels, out_channels=1, feature_size=width, downsample=merging)
+        network = MonaiSwinUNETR(in_channels=in_channels, out_channels=1, feature_size=width, downsample=merging, use_v2=swin_v2)
         self.swinViT = network.swinViT
         if with_decoder:
             self.encoder1 = network.encoder1
@@ -91,6 +96,14 @@ class SwinUNETR(Backbone):
         x = self.decoder2(x, self.encoder2(half))
         decoded: Tensor = self.decoder1(x, self.encoder1(image))
         return decoded
+
+    @classmethod
+    def options_shown_by(cls, tensors: Mapping[str, Tensor]) -> dict[str, Option]:
+        """Width and version; the order of patch merging leaves no trace in names or shapes."""
+        embedding = tensors.get("swinViT.patch_embed.proj.weight")
+        if embedding is None or embedding.ndim == 0:
+            return {}
+        return {"width": embedding.shape[0], "swin_v2": any(name.startswith("swinViT.layers1c.") for name in tensors)}
 
     def use_patch_merging(self, order: str) -> None:
         """Switch all four merging layers to "monai_1.5" or "legacy"; no tensor changes. Raises ConfigError for another name."""

@@ -74,6 +74,12 @@ class UNet3D(Backbone):
         decoded: Tensor = self.up_tr64(x, skip64)
         return decoded
 
+    @classmethod
+    def options_shown_by(cls, tensors: Mapping[str, Tensor]) -> dict[str, Option]:
+        """The width."""
+        first = tensors.get("down_tr64.ops.0.conv1.weight")
+        return {} if first is None or first.ndim == 0 else {"width": first.shape[0]}
+
     def adopt(self, choices: Mapping[str, Option]) -> tuple[str, ...]:
         """Keep its own statistics, which a configuration chose, and say where the weights were trained with others."""
         trained, own = choices.get("norm_statistics", self.options["norm_statistics"]), self.options["norm_statistics"]

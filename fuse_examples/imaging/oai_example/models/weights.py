@@ -15,13 +15,14 @@ from torch import Tensor
 
 from fuse_examples.imaging.oai_example.catalogue import BACKBONES, resolve
 from fuse_examples.imaging.oai_example.errors import WeightsError
-from fuse_examples.imaging.oai_example.models.backbone import Backbone
+from fuse_examples.imaging.oai_example.models.adaptation import Adapted, adapt
+from fuse_examples.imaging.oai_example.models.backbone import Backbone, Option
 from fuse_examples.imaging.oai_example.models.containers import FORMAT_VERSION, PROJECT_ENTRY, WeightFile, read_weight_file
 from fuse_examples.imaging.oai_example.models.load_report import Coverage, LoadReport
 from fuse_examples.imaging.oai_example.models.sources import Recognised, recognise
 
 
-def load_backbone_weights(backbone: Backbone, path: Path, key: str) -> LoadReport:
+def load_backbone_weights(backbone: Backbone, path: Path, key: str, overrides: Mapping[str, Option] | None = None) -> LoadReport:
     """Fill `backbone` from a weight file and say what became of each tensor.
 
     The whole encoder is filled, or nothing is changed. Decoder tensors that the file lacks stay as they were made.
@@ -30,6 +31,7 @@ def load_backbone_weights(backbone: Backbone, path: Path, key: str) -> LoadRepor
         backbone: changed in place.
         path: a file of any source that `sources` knows.
         key: the configuration key that named the file, for messages and the report.
+        overrides: options that the configuration sets although the file cannot show them, such as `patch_merging`; they stay as they are.
 
     Raises:
         WeightsError: the file cannot be read safely, belongs to another key or network, holds less than the whole encoder, or holds
@@ -39,16 +41,27 @@ def load_backbone_weights(backbone: Backbone, path: Path, key: str) -> LoadRepor
     found = recognise(file)
     if found.belongs_to not in (None, key) and key in ("suprem_weights", "dino_weights"):
         raise WeightsError(f"{key}: {path} is a {found.source}. Give it as {found.belongs_to}, which knows how such weights were trained.")
-    report = _compare(backbone, file, found)
+    adapted = _adapted(backbone, found)
+    report = _compare(backbone, file, found, adapted)
     alien = [name for name in report.unexpected if backbone.is_encoder_key(name)]
     if report.encoder.share < 1 or alien:
         raise WeightsError(_refusal(report, file, found, alien))
-    infinite = [name for name in report.matched if not torch.isfinite(found.tensors[name]).all()]
+    loaded = {**{name: found.tensors[name] for name in report.matched}, **{name: one.tensor for name, one in adapted.items()}}
+    infinite = [name for name, value in loaded.items() if not torch.isfinite(value).all()]
     if infinite:
         raise WeightsError(f"{key}: {path} holds numbers that are not finite, first in {infinite[0]}. The training it comes from diverged.")
     state = backbone.state_dict()
-    backbone.load_state_dict({**state, **{name: found.tensors[name] for name in report.matched}})
-    return replace(report, adaptations=report.adaptations + backbone.adopt(found.choices))
+    backbone.load_state_dict({**state, **loaded})
+    return replace(report, adaptations=report.adaptations + found.notes + _adopted(backbone, found, overrides or {}))
+
+
+def look_at_weights(path: Path, key: str) -> tuple[Recognised, dict[str, Any]]:
+    """Whose weights a file holds, and the plain metadata that this project wrote into it ({} in other people's files).
+
+    Raises WeightsError for files that cannot be read safely.
+    """
+    file = read_weight_file(path, key)
+    return recognise(file), file.metadata
 
 
 def read_backbone_metadata(path: Path, key: str) -> dict[str, Any]:
@@ -79,11 +92,28 @@ def save_backbone(path: Path, backbone: Backbone, metadata: Mapping[str, Any]) -
         beside.unlink(missing_ok=True)
 
 
-def _compare(backbone: Backbone, file: WeightFile, found: Recognised) -> LoadReport:
+def _adopted(backbone: Backbone, found: Recognised, overrides: Mapping[str, Option]) -> tuple[str, ...]:
+    """Switch the backbone to what the weights were trained with, but for what the configuration insists on."""
+    insisted = tuple(
+        f"{option} is {ours} as the configuration says; weights of this kind were trained with {found.choices[option]}."
+        for option, ours in overrides.items()
+        if option in backbone.options and found.choices.get(option, ours) != ours
+    )
+    return insisted + backbone.adopt({option: value for option, value in found.choices.items() if option not in overrides})
+
+
+def _adapted(backbone: Backbone, found: Recognised) -> dict[str, Adapted]:
+    state, in_channels = backbone.state_dict(), int(backbone.options["in_channels"])
+    differing = [name for name in state if name in found.tensors and found.tensors[name].shape != state[name].shape]
+    adapted = {name: adapt(name, found.tensors[name], state[name], in_channels) for name in differing}
+    return {name: one for name, one in adapted.items() if one is not None}
+
+
+def _compare(backbone: Backbone, file: WeightFile, found: Recognised, adapted: Mapping[str, Adapted]) -> LoadReport:
     state = backbone.state_dict()
     shared = [name for name in state if name in found.tensors]
     matched = tuple(name for name in shared if found.tensors[name].shape == state[name].shape)
-    fits = set(matched)
+    fits = {*matched, *adapted}
     others = [name for name in found.tensors if name not in state]
     unused = tuple(name for name in others if not backbone.has_decoder and backbone.is_decoder_key(name))
     encoder, decoder = backbone.encoder_parameter_names(), backbone.decoder_parameter_names()
@@ -99,6 +129,8 @@ def _compare(backbone: Backbone, file: WeightFile, found: Recognised) -> LoadRep
         shape_mismatches=tuple((name, tuple(found.tensors[name].shape), tuple(state[name].shape)) for name in shared if name not in fits),
         encoder=Coverage(len(fits.intersection(encoder)), len(encoder)),
         decoder=Coverage(len(fits.intersection(decoder)), len(decoder)),
+        adapted={how: tuple(name for name, one in adapted.items() if one.how == how) for how in {one.how: 0 for one in adapted.values()}},
+        licence=found.licence,
         adaptations=_conversions(state, found.tensors, matched),
     )
 
@@ -112,14 +144,15 @@ def _refusal(report: LoadReport, file: WeightFile, found: Recognised, alien: lis
     if report.encoder.share < 1:
         what = f"does not hold the whole encoder of {report.network}: {report.encoder}"
     else:
-        what = f"holds encoder tensors that this {report.network} does not have ({len(alien)}, first {alien[0]})"
+        hint = "; set swin_v2: null, or true" if found.shown.get("swin_v2") else ""
+        what = f"holds encoder tensors that this {report.network} does not have ({len(alien)}, first {alien[0]}){hint}"
     lines = [f"{report.key}: {report.path} {what}. Nothing was loaded.", *report.as_text().splitlines()[1:]]
     for name in report.missing[:3]:
         nearest = get_close_matches(name, found.tensors, n=1)
         lines.append(f"  expected   {name}; nearest in the file: {nearest[0] if nearest else 'nothing like it'}")
-    other = [name for name in sorted(BACKBONES) if name != report.network and _names_of(resolve(BACKBONES[name]), file)]
-    if other:
-        lines.append(f"These are names of {other[0]}: set backbone: {other[0]}, or choose weights of a {report.network}.")
+    other = found.network or next((name for name in sorted(BACKBONES) if _names_of(resolve(BACKBONES[name]), file)), None)
+    if other not in (None, report.network):
+        lines.append(f"These are names of {other}: set backbone: {other}, or choose weights of a {report.network}.")
     elif report.shape_mismatches:
         lines.append("The names fit and the shapes do not: set width and the number of input channels that the weights were trained with.")
     else:

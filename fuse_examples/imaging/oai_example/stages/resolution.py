@@ -11,11 +11,13 @@ from fuse_examples.imaging.oai_example.geometry.volume import Shape
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, build_backbone
 
 Config = TypeVar("Config", bound=StageConfig)
+BACKBONE_OPTIONS = ("width", "norm_statistics", "patch_merging", "swin_v2")
+"""Settings of every stage that are options of a backbone, where it has them."""
 
 
 def build_configured_backbone(config: StageConfig, *, with_decoder: bool, **options: Any) -> Backbone:
     """The backbone of a configuration; options that it leaves null keep the backbone's own defaults."""
-    chosen = {"width": config.width, "norm_statistics": config.norm_statistics, **options}
+    chosen = {**{option: getattr(config, option) for option in BACKBONE_OPTIONS}, **options}
     given = {option: value for option, value in chosen.items() if value is not None}
     name = settle(config).backbone
     assert name is not None  # null stands for a name
@@ -30,7 +32,7 @@ def resolved(config: Config, backbone: Backbone, **found: Any) -> Config:
         backbone: what was built from it; its options fill `width` and the like.
         found: what the stage has found out itself, such as a spacing.
     """
-    own: dict[str, Any] = {option: backbone.options[option] for option in ("width", "norm_statistics") if option in backbone.options}
+    own: dict[str, Any] = {option: backbone.options[option] for option in BACKBONE_OPTIONS if option in backbone.options}
     return settle(config).model_copy(update={**own, **found})
 
 

@@ -12,7 +12,8 @@ from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.errors import DataError, WeightsError
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.models.load_report import LoadReport
-from fuse_examples.imaging.oai_example.models.weights import load_backbone_weights, read_backbone_metadata
+from fuse_examples.imaging.oai_example.models.sources import Recognised
+from fuse_examples.imaging.oai_example.models.weights import load_backbone_weights, look_at_weights
 from fuse_examples.imaging.oai_example.training.patient_hashes import overlap
 from fuse_examples.imaging.oai_example.training.safe_files import write_json
 
@@ -43,7 +44,9 @@ class StartingWeights:
 
     def load_into(self, backbone: Backbone) -> LoadReport | None:
         """Fill the backbone and return the verdict; None where there is no file. Raises WeightsError."""
-        return None if self.key is None or self.path is None else load_backbone_weights(backbone, self.path, self.key)
+        if self.key is None or self.path is None:
+            return None
+        return load_backbone_weights(backbone, self.path, self.key)
 
 
 def keep_report(report: LoadReport | None, folder: Path) -> None:
@@ -66,13 +69,20 @@ def starting_weights(config: Config) -> tuple[Config, StartingWeights, tuple[str
     for key in KEYS:
         path = getattr(config, key)
         if path is not None:
-            metadata = read_backbone_metadata(path, key)
+            found, metadata = look_at_weights(path, key)
             _check_metadata(metadata, path, key)
-            notes: tuple[str, ...] = ()
-            if "config" in metadata:
-                config, notes = adopt_from_weights(config, metadata["config"])
+            config, notes = adopt_from_weights(config, _taught_with(config, found, metadata))
             return config, StartingWeights(key, path, metadata), notes
     return config, StartingWeights(), ()
+
+
+def _taught_with(config: StageConfig, found: Recognised, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What the weights say about the configuration: this project's all of theirs, other people's what names and shapes tell."""
+    if "config" in metadata:
+        return {**found.choices, **metadata["config"]}
+    told = {"backbone": found.network, **found.shown} if config.backbone in (None, found.network) else {}
+    # A setting that the file contradicts stays, and loading says what does not fit.
+    return {key: value for key, value in told.items() if getattr(config, key, "") is None} | found.settings
 
 
 def _check_metadata(metadata: Mapping[str, Any], path: Path, key: str) -> None:

@@ -6,29 +6,19 @@ from annotated_types import Ge
 from pydantic import Strict
 
 from fuse_examples.imaging.oai_example.configuration import rules, segmentation_rules
-from fuse_examples.imaging.oai_example.configuration.blocks import VolumeAugmentation
 from fuse_examples.imaging.oai_example.configuration.kinds import (
     Flag,
-    NamePairs,
     Names,
     Positive,
     PositiveNumber,
+    Share,
     ShareBelowOne,
     Size,
     Spacing,
 )
-from fuse_examples.imaging.oai_example.configuration.settings import REQUIRED, augmentation, data, inner, task, training, volumes, weights
+from fuse_examples.imaging.oai_example.configuration.segmentation_augmentation import SegmentationAugmentation
+from fuse_examples.imaging.oai_example.configuration.settings import REQUIRED, augmentation, data, task, training, volumes, weights
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
-
-
-class SegmentationAugmentation(VolumeAugmentation):
-    """Random changes of a training volume and its mask."""
-
-    flip_label_pairs: NamePairs | None = inner(
-        None,
-        "Structures that change names in a left-right flip, such as [[left_kidney, right_kidney]]; needed for such flips where "
-        "structure_names name a side.",
-    )
 
 
 class SegmentationConfig(StageConfig):
@@ -42,6 +32,7 @@ class SegmentationConfig(StageConfig):
         segmentation_rules.sheets_are_structures,
         segmentation_rules.whole_volumes_or_patches,
         segmentation_rules.flips_know_the_sides,
+        segmentation_rules.elastic_fields_do_not_fold,
     )
 
     mask_affine: Literal["strict", "from_image"] = data(
@@ -55,6 +46,7 @@ class SegmentationConfig(StageConfig):
     spacing: Spacing | None = volumes(
         None, "Voxel size in mm that volumes are resampled to, with patch_size. null: the median of the training cases."
     )
+    foreground_share: Share = volumes(0.33, "Share of patches that are centred on a voxel of a structure, with patch_size.")
     patches_per_case: Positive = volumes(1, "Patches drawn from each case in an epoch, with patch_size.")
     overlap: ShareBelowOne = volumes(0.5, "Share of a window that its neighbour covers again in prediction, with patch_size.")
 

@@ -42,7 +42,7 @@ def whole_volumes_or_patches(draft: Draft) -> Iterator[Problem]:
         text = "neither resize_to nor patch_size is set; set one of them, for example resize_to: [40, 224, 224]"
         yield draft.problem(text, "resize_to", "patch_size")
     if draft["patch_size"] is None and draft["test_ckpt"] is None:
-        for key, default in (("spacing", None), ("patches_per_case", 1), ("overlap", 0.5)):
+        for key, default in (("spacing", None), ("foreground_share", 0.33), ("patches_per_case", 1), ("overlap", 0.5)):
             if draft[key] != default:
                 yield draft.problem(f"{key} is set, which needs patch_size; set patch_size, or {key} to {shown(default)}", key)
 
@@ -64,3 +64,12 @@ def flips_know_the_sides(draft: Draft) -> Iterator[Problem]:
             "for example [[left_kidney, right_kidney]], or leave left_right out",
             "augmentation.flip_axes",
         )
+
+
+def elastic_fields_do_not_fold(draft: Draft) -> Iterator[Problem]:
+    """Elastic displacements are at most a sixth of the distance of the points they are drawn at."""
+    largest, apart = draft["augmentation.elastic_mm"], draft["augmentation.elastic_spacing_mm"]
+    if largest > apart / 6:
+        key = "augmentation.elastic_mm"
+        limit = f"{shown(apart / 6)}, a sixth of augmentation.elastic_spacing_mm"
+        yield draft.problem(f"{key} is {shown(largest)}; above {limit}, tissue could fold over itself", key)

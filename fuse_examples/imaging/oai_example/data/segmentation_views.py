@@ -10,11 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fuse_examples.imaging.oai_example.configuration.blocks import VolumeAugmentation
+from fuse_examples.imaging.oai_example.configuration.segmentation_augmentation import SegmentationAugmentation
 from fuse_examples.imaging.oai_example.data.augmentation import (
-    SpatialDraw,
-    apply_intensity,
-    draw_intensity,
     draw_pose,
     exchange_labels,
     generator,
@@ -24,18 +21,18 @@ from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.sampler import SampleKey
+from fuse_examples.imaging.oai_example.data.segmentation_augmentation import apply_grey, draw_elastic, draw_grey, elastic_field
 from fuse_examples.imaging.oai_example.data.store import StoredImage, StoredMask
 from fuse_examples.imaging.oai_example.geometry.maps import Matrix, view_map
 from fuse_examples.imaging.oai_example.geometry.resampling import resample
 from fuse_examples.imaging.oai_example.geometry.volume import Grid
 
-_FOREGROUND_SHARE = 1 / 3  # of patches centred on a voxel of a structure, as in nnU-Net (Isensee 2021)
-
 
 class SegmentationTrainingViews(Dataset[dict[str, Tensor]]):
     """One augmented view of image and mask per key (epoch, row).
 
-    Row r is view r // n of case r % n: `patches_per_case` views of each of n cases make an epoch.
+    Row r is view r // n of case r % n: `patches_per_case` views of each of n cases make an epoch. Of patches, `foreground_share` are
+    centred on a random voxel of a random structure (a third in nnU-Net, Isensee et al., Nat Methods 2021).
 
     Items: {"image": (1, D, H, W) float32, "mask": (D, H, W) int64}.
     """
@@ -44,10 +41,11 @@ class SegmentationTrainingViews(Dataset[dict[str, Tensor]]):
         self,
         volumes: Sequence[CaseVolumes],
         preprocessing: Preprocessing,
-        augmentation: VolumeAugmentation,
+        augmentation: SegmentationAugmentation,
         label_pairs: Sequence[tuple[int, int]],
         patches_per_case: int,
         seed: int,
+        foreground_share: float = 0.33,
     ) -> None:
         self.volumes = tuple(volumes)
         self.preprocessing = preprocessing
@@ -55,6 +53,7 @@ class SegmentationTrainingViews(Dataset[dict[str, Tensor]]):
         self.label_pairs = tuple(label_pairs)
         self.patches_per_case = patches_per_case
         self.seed = seed
+        self.foreground_share = foreground_share
 
     def __len__(self) -> int:
         return len(self.volumes) * self.patches_per_case
@@ -66,28 +65,32 @@ class SegmentationTrainingViews(Dataset[dict[str, Tensor]]):
         image, mask = volumes.image(), volumes.mask()
         orientation = self.preprocessing.orientation
         pose = draw_pose(rng, self.augmentation, orientation, self.augmentation.scale_range)
-        matrix = self._map(rng, image, mask, pose)
         size = self.preprocessing.network_size
+        centre, extent = self._box(rng, image, mask)
+        matrix = view_map(centre, extent, size, image.grid.spacing, pose.rotation, pose.scale, pose.flips)
+        points = draw_elastic(rng, self.augmentation, extent * pose.scale)
+        field = None if points is None else elastic_field(points, size, image.grid.spacing)
         normalise = self.preprocessing.normalisation(image.statistics)
-        view = normalise(resample(image.array, matrix, size, outside=normalise.background))
-        labels = resample(mask.array, matrix, size, mode="nearest").long()
+        view = normalise(resample(image.array, matrix, size, outside=normalise.background, displacement=field))
+        labels = resample(mask.array, matrix, size, mode="nearest", displacement=field).long()
         if self.label_pairs and mirrors_sides(pose, orientation):
             labels = exchange_labels(labels, self.label_pairs)
-        return {"image": apply_intensity(view, draw_intensity(rng, self.augmentation))[None], "mask": labels}
+        return {"image": apply_grey(view, draw_grey(rng, self.augmentation))[None], "mask": labels}
 
-    def _map(self, rng: np.random.Generator, image: StoredImage, mask: StoredMask, pose: SpatialDraw) -> Matrix:
-        grid, size = image.grid, self.preprocessing.network_size
+    def _box(self, rng: np.random.Generator, image: StoredImage, mask: StoredMask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Centre in the volume's edge coordinates, and extent in mm, of the whole volume or of a patch."""
+        grid = image.grid
         if self.preprocessing.spacing is None:
-            centre, extent = np.array(grid.shape) / 2, np.array(grid.shape) * grid.spacing
-        else:
-            extent = np.array(size) * self.preprocessing.spacing
-            centre = _patch_centre(rng, grid, extent, mask)
-        return view_map(centre, extent, size, grid.spacing, pose.rotation, pose.scale, pose.flips)
+            return np.array(grid.shape) / 2, np.array(grid.shape) * grid.spacing
+        extent = np.array(self.preprocessing.network_size) * self.preprocessing.spacing
+        return _patch_centre(rng, grid, extent, mask, self.foreground_share), extent
 
 
-def _patch_centre(rng: np.random.Generator, grid: Grid, extent: NDArray[np.float64], mask: StoredMask) -> NDArray[np.float64]:
-    """A third of the patches around a random voxel of a random structure, the rest anywhere inside the volume; edge coordinates."""
-    on_structure, where = rng.random() < _FOREGROUND_SHARE, rng.random(3)
+def _patch_centre(
+    rng: np.random.Generator, grid: Grid, extent: NDArray[np.float64], mask: StoredMask, foreground_share: float
+) -> NDArray[np.float64]:
+    """A share of the patches around a random voxel of a random structure, the rest anywhere inside the volume; edge coordinates."""
+    on_structure, where = rng.random() < foreground_share, rng.random(3)
     half = np.minimum(extent / np.array(grid.spacing), grid.shape) / 2
     centre: NDArray[np.float64] = half + where * (np.array(grid.shape) - 2 * half)
     if on_structure and mask.foreground:

@@ -116,7 +116,9 @@ def _training_data(config: SegmentationConfig, cases: OpenedCases, preprocessing
     pairs = [(labels[one], labels[other]) for one, other in config.augmentation.flip_label_pairs or ()]
     stored = _stored(config, cases, folder)
     patches = config.patches_per_case if config.patch_size else 1
-    views = SegmentationTrainingViews(stored.train, preprocessing, config.augmentation, pairs, patches, config.seed)
+    views = SegmentationTrainingViews(
+        stored.train, preprocessing, config.augmentation, pairs, patches, config.seed, config.foreground_share
+    )
     return VolumeDataModule(views, EvaluationCases(stored.evaluation, preprocessing), config.batch_size, config.n_workers, config.seed)
 
 

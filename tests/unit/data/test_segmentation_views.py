@@ -146,9 +146,10 @@ def test_a_third_of_the_patches_look_at_a_structure_and_all_lie_in_the_volume(tm
     mask[20, 20, 20] = mask[39, 39, 39] = 1
     volumes = case_volumes(tmp_path, np.full((40, 40, 40), 1, np.int16) + mask, mask)
     spacing = volumes.image().grid.spacing
-    views = SegmentationTrainingViews([volumes], patches((4, 4, 4), spacing), SegmentationAugmentation(**STILL), (), 1, 0)
+    # An odd size puts a voxel of the view on the structure's own, and not halfway between two, where rounding decides.
+    views = SegmentationTrainingViews([volumes], patches((5, 5, 5), spacing), SegmentationAugmentation(**STILL), (), 1, 0)
     hits = np.mean([bool(views[SampleKey(epoch, 0)]["mask"].any()) for epoch in range(300)])
-    assert 0.25 < hits < 0.42  # a patch anywhere meets one of them with a chance of 0.1 %
+    assert 0.25 < hits < 0.42  # a patch anywhere meets one of them with a chance of 0.4 %
 
 
 def test_a_patch_larger_than_the_volume_shows_background_around_it(tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_the_share_of_patches_on_a_structure_can_be_set(tmp_path: Path) -> None:
     volumes = case_volumes(tmp_path, np.full((40, 40, 40), 1, np.int16) + mask, mask)
     for share in (0.0, 1.0):
         views = SegmentationTrainingViews(
-            [volumes], patches((4, 4, 4), volumes.image().grid.spacing), SegmentationAugmentation(**STILL), (), 1, 0, share
+            [volumes], patches((5, 5, 5), volumes.image().grid.spacing), SegmentationAugmentation(**STILL), (), 1, 0, share
         )
         assert np.mean([bool(views[SampleKey(epoch, 0)]["mask"].any()) for epoch in range(20)]) == share
 

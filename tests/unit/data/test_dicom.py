@@ -13,6 +13,7 @@ from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
+    EnhancedSRStorage,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     RLELossless,
@@ -20,8 +21,9 @@ from pydicom.uid import (
 )
 from series_files import AXIAL, CORONAL, SAGITTAL, ras_affine, series_in
 
+from fuse_examples.imaging.oai_example.data import dicom_files
 from fuse_examples.imaging.oai_example.data.dicom import read_dicom, read_dicom_header
-from fuse_examples.imaging.oai_example.data.scans import read_header, read_mask, read_volume
+from fuse_examples.imaging.oai_example.data.scans import read_header, read_mask, read_volume, source_fingerprint
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.geometry.volume import Grid
 
@@ -109,6 +111,7 @@ def test_other_files_in_the_folder_are_passed_over(write_series: Write, ramp: np
     (folder / "empty").write_bytes(b"")
     report = dcmread(folder / "003", stop_before_pixels=True)
     del report.Rows, report.Columns
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = EnhancedSRStorage
     report.save_as(folder / "report.dcm")
     read_volume(folder)
     assert "passed over 5 not DICOM, 1 empty, 1 DICOM without an image" in caplog.text
@@ -119,6 +122,85 @@ def test_other_files_in_the_folder_are_passed_over(write_series: Write, ramp: np
     with caplog.at_level(logging.INFO):
         read_volume(folder)
     assert "passed over 5 not DICOM, 1 DICOM without an image" in caplog.text
+
+
+def test_unreadable_files_are_counted_with_a_warning(write_series: Write, ramp: np.ndarray, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_series(ramp)
+    expected, before = read_volume(folder).array, source_fingerprint(folder)
+    (folder / "junk.dcm").write_bytes(bytes(128) + b"DICM" + bytes(range(7, 207)))
+    (folder / "annexed").symlink_to(folder / "not" / "fetched")
+    assert np.array_equal(read_volume(folder).array, expected)
+    assert caplog.records[-1].levelname == "WARNING"
+    assert "passed over 2 unreadable" in caplog.text
+    assert source_fingerprint(folder) != before
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
+def test_a_file_that_may_not_be_opened_is_passed_over_and_a_failing_disk_is_an_error(
+    write_series: Write, ramp: np.ndarray, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: OSError
+) -> None:
+    folder = write_series(ramp)
+    whole = dicom_files.quick_parse
+
+    def quick_parse(path: Path) -> object:
+        if path.name == "003":
+            raise error
+        return whole(path)
+
+    monkeypatch.setattr(dicom_files, "quick_parse", quick_parse)
+    if isinstance(error, PermissionError):
+        assert read_volume(folder).array.shape == (4, 3, 4)
+        assert "passed over 1 unreadable" in caplog.text
+    else:
+        assert refusal(folder) == f"{folder / '003'}: cannot be read (Input/output error)."
+
+
+@pytest.mark.parametrize("length", [400, 600])
+def test_a_slice_that_ends_in_its_header_is_not_passed_over(write_series: Write, ramp: np.ndarray, length: int) -> None:
+    folder = write_series(ramp)
+    content = (folder / "003").read_bytes()
+    (folder / "003").write_bytes(content[:length])
+    assert content.index(b"\x28\0\x10\0US") > 600
+    assert refusal(folder).startswith(f"{folder / '003'}: the DICOM file is ")
+
+
+def test_the_mess_of_an_archive(write_series: Write, ramp: np.ndarray, caplog: pytest.LogCaptureFixture) -> None:
+    """All at once: droppings of file browsers, a DICOMDIR, a screen shot, localizers, a reference slice as file 001, a copy of a slice."""
+    folder = write_series(ramp, file_name=lambda index: f"{index + 2:03d}")
+    expected = read_volume(folder)
+    (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
+    (folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1" + bytes(600))
+    (folder / "contents.csv").write_text("patient,visit\n9000099,V00\n" * 30)
+    (folder / "empty").write_bytes(b"")
+    directory = dcmread(folder / "003", stop_before_pixels=True)
+    directory.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    directory.save_as(folder / "DICOMDIR")
+    shutil.copy(folder / "003", folder / "003 (1)")
+
+    def screenshot(dataset: Dataset, index: int) -> None:
+        dataset.SOPClassUID, dataset.SeriesInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "1.2.3"
+        dataset.PhotometricInterpretation, dataset.SamplesPerPixel, dataset.PixelData = "RGB", 3, dataset.PixelData * 3
+        del dataset.ImagePositionPatient, dataset.ImageOrientationPatient, dataset.PixelSpacing
+
+    def scout(dataset: Dataset, index: int) -> None:
+        dataset.SeriesInstanceUID, dataset.ImageType = "1.2.4", ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+
+    write_series(ramp[:2].astype(np.uint8), change=screenshot, file_name=lambda index: f"screen_{index}")
+    write_series(np.concatenate([ramp, ramp]), change=scout, directions=AXIAL, file_name=lambda index: f"scout_{index}")
+    write_series(ramp[:1] + 7, directions=CORONAL, file_name=lambda index: "001")  # of the same series
+
+    volume = read_volume(folder)
+    assert np.array_equal(volume.array, expected.array)
+    assert np.array_equal(volume.affine, expected.affine)
+    assert read_header(folder).n_files == 5
+    for note in (
+        "dropped 1 slice(s) of another orientation: 001",
+        "dropped 10 localizer image(s): scout_0, scout_1, scout_2 and 7 more",
+        "dropped 2 image(s) of other series: screen_0 is a colour image (RGB), not grey values; screen_1",
+        "dropped 1 exact duplicate(s) of other slices: 003 (1)",
+        "passed over 3 not DICOM, 1 DICOM directory, 1 empty",
+    ):
+        assert note in caplog.text
 
 
 def test_a_folder_with_a_dicomdir(write_series: Write, ramp: np.ndarray) -> None:

@@ -15,6 +15,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Exp
 
 from fuse_examples.imaging.oai_example.data import dicom_files
 from fuse_examples.imaging.oai_example.data.dicom_files import parse_file
+from fuse_examples.imaging.oai_example.data.dicom_frames import frames_of
+from fuse_examples.imaging.oai_example.data.dicom_pixels import stored_values
 from fuse_examples.imaging.oai_example.data.dicom_quick import HEADER_BYTES, quick_parse
 from fuse_examples.imaging.oai_example.data.scans import read_header, read_volume
 from fuse_examples.imaging.oai_example.errors import DataError
@@ -81,6 +83,34 @@ def test_what_it_leaves_to_pydicom(write_series: Write, ramp: np.ndarray, syntax
     image, _ = parse_file(path, pixels=True)
     assert image is not None
     assert image.dataset is not None
+
+
+@pytest.mark.parametrize(
+    ("how", "dtype"),
+    [
+        *(("big endian", dtype) for dtype in (np.int16, np.uint16)),
+        *((how, dtype) for how in ("deflated", "beyond ASCII") for dtype in (np.uint8, np.int16, np.uint16, np.int32)),
+    ],
+)
+@pytest.mark.parametrize("bits", [None, 12])
+def test_pixels_that_need_no_decoder_are_pydicoms(write_series: Write, how: str, dtype: type, bits: int | None) -> None:
+    def change(dataset: Dataset, index: int) -> None:
+        if bits and dtype in (np.int16, np.uint16):
+            dataset.BitsStored, dataset.HighBit = bits, bits - 1
+        if how == "beyond ASCII":
+            dataset.SpecificCharacterSet, dataset.SeriesDescription = "ISO_IR 100", "Schädel"
+
+    syntax = {"big endian": ExplicitVRBigEndian, "deflated": DeflatedExplicitVRLittleEndian}.get(how, ExplicitVRLittleEndian)
+    limits = np.iinfo(dtype)
+    values = np.linspace(limits.min, limits.max, 60).astype(dtype).reshape(5, 4, 3)
+    for file in write_series(values, change=change, syntax=syntax).iterdir():
+        image, _ = parse_file(file, pixels=True)
+        assert image is not None
+        (frame,) = frames_of(image)
+        expected = dcmread(file).pixel_array
+        found = stored_values(frame)
+        assert found.dtype == expected.dtype.newbyteorder("=")
+        assert np.array_equal(found, expected)
 
 
 def test_text_beyond_ascii_is_left_to_pydicom(write_series: Write, ramp: np.ndarray) -> None:

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuse_examples.imaging.oai_example.data.dicom_files import EMPTY, FolderContent, parse_files, parse_folder
+from fuse_examples.imaging.oai_example.data.dicom_files import MAY_BE_A_SLICE, FolderContent, parse_files, parse_folder
 from fuse_examples.imaging.oai_example.data.dicom_frames import Frame, UnusableFrame, frames_of
 from fuse_examples.imaging.oai_example.data.dicom_pixels import same_image, stacked
 from fuse_examples.imaging.oai_example.data.dicom_series import Stack, stack_frames
@@ -51,8 +51,9 @@ def _read_stack(path: Path, reading: Reading, *, pixels: bool) -> Stack:
     if "MONOCHROME1" in stack.frames[0].file.values.get("PhotometricInterpretation", ""):
         log.warning("%s: is to be displayed inverted (MONOCHROME1); its values are taken as stored.", path)
     if content.passed_over:
-        # An empty file may be a slice whose copy failed; at the end of a stack nothing else would tell.
-        log.log(logging.WARNING if EMPTY in content.passed_over else logging.INFO, "%s: passed over %s", path, content.summary())
+        # At the end of a stack nothing else would tell that a slice is missing.
+        level = logging.WARNING if MAY_BE_A_SLICE & content.passed_over.keys() else logging.INFO
+        log.log(level, "%s: passed over %s", path, content.summary())
     return stack
 
 

@@ -11,15 +11,20 @@ from typing import Any
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
 
-from fuse_examples.imaging.oai_example.data.dicom_quick import FIELDS, quick_parse
+from fuse_examples.imaging.oai_example.data.dicom_quick import FIELDS, HEADER_BYTES, media_class, quick_parse
 from fuse_examples.imaging.oai_example.errors import DataError
 
-GROUPS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
 PIXEL_TAGS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
-OTHER_TAGS = ["PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"]
-EMPTY = "empty"
+_GROUPS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
+_OTHERS = ["SpecificCharacterSet", "PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"]
+_HEADER_TAGS = [*FIELDS.by_tag, *map(Tag, (*_GROUPS, *_OTHERS))]
+_ALL_TAGS = [*_HEADER_TAGS, *map(Tag, PIXEL_TAGS)]
+EMPTY, UNREADABLE = "empty", "unreadable"
+MAY_BE_A_SLICE = {EMPTY, UNREADABLE}
+"""Reasons to pass a file over that are worth a warning: it may be a slice whose copy failed."""
 PLAIN_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
@@ -55,12 +60,12 @@ class FolderContent:
 
 
 def regular_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the files and the folders directly inside `folder`, each sorted by name."""
+    """Return the files and the folders directly inside `folder`, each sorted by name; a link that leads nowhere is a file."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{folder}: the folder cannot be read ({error.strerror or error}).") from error
-    files = [Path(entry.path) for entry in entries if entry.is_file()]
+    files = [Path(entry.path) for entry in entries if entry.is_file() or (entry.is_symlink() and not entry.is_dir())]
     return files, [Path(entry.path) for entry in entries if entry.is_dir()]
 
 
@@ -101,7 +106,9 @@ def parse_file(path: Path, *, pixels: bool) -> tuple[ImageFile | None, str]:
             _check_length(image, quick.n_pixel_bytes)
             return image, ""
         return _pydicom_parse(path, pixels)
-    except OSError as error:
+    except (PermissionError, FileNotFoundError):
+        return None, UNREADABLE
+    except OSError as error:  # of the disk or the network: another time the file may be there
         raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
 
 
@@ -124,9 +131,8 @@ def _pydicom_parse(path: Path, pixels: bool) -> tuple[ImageFile | None, str]:
         # Files without "DICM" begin with an element of group 8 (or 2), in either byte order.
         if not marked and not (len(head) > 8 and head[:2] in (b"\x08\0", b"\0\x08", b"\x02\0")):
             return None, "not DICOM"
-        tags = [*FIELDS.keywords, *GROUPS, *OTHER_TAGS, *(PIXEL_TAGS if pixels else [])]
         try:
-            dataset = dcmread(file, force=not marked, stop_before_pixels=not pixels, specific_tags=tags)
+            dataset = dcmread(file, force=not marked, stop_before_pixels=not pixels, specific_tags=_ALL_TAGS if pixels else _HEADER_TAGS)
             values = FIELDS.of_dataset(dataset)
             syntax = _syntax(dataset)
             kind = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
@@ -134,16 +140,25 @@ def _pydicom_parse(path: Path, pixels: bool) -> tuple[ImageFile | None, str]:
         except Exception as error:  # pydicom lets many kinds through when bytes are damaged
             if not marked:
                 return None, "not DICOM"
+            file.seek(0)
+            if not _is_of_images(media_class(file.read(HEADER_BYTES))):
+                return None, UNREADABLE
             raise DataError(f"{path}: the DICOM file is damaged ({error}). Copy or download it again.") from error
     if kind == MediaStorageDirectoryStorage:
         return None, "DICOM directory"
+    if ("Rows" not in values or "Columns" not in values) and _is_of_images(kind):
+        raise DataError(f"{path}: the DICOM file is of an image and ends before it; it may be truncated. Copy it again or remove it.")
     if "Rows" not in values or "Columns" not in values:
-        return None, "DICOM without an image" if marked else "not DICOM"
+        return None, "not DICOM" if not marked else "DICOM without an image" if kind or "SOPClassUID" in values else UNREADABLE
     if pixels and not any(tag in dataset for tag in PIXEL_TAGS):
         raise DataError(f"{path}: the DICOM file has a header but no voxels; it may be truncated. Copy it again.")
     image = ImageFile(path, values, syntax, None, dataset)
     _check_length(image, n_pixel_bytes)
     return image, ""
+
+
+def _is_of_images(media_class: str) -> bool:
+    return "Image Storage" in UID(media_class).name
 
 
 def _syntax(dataset: Dataset) -> UID:

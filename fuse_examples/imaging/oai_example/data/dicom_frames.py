@@ -29,7 +29,6 @@ class Frame:
         position: centre of the first pixel.
         spacing: mm between rows, mm between columns: the order of PixelSpacing.
         slope, intercept: from stored values to the scan's units.
-        moment: what tells images of one place apart, for messages.
     """
 
     file: ImageFile
@@ -43,7 +42,6 @@ class Frame:
     spacing: tuple[float, ...]
     slope: float
     intercept: float
-    moment: tuple[tuple[str, str], ...] = ()
 
     @property
     def row_direction(self) -> Vector:
@@ -71,6 +69,20 @@ class Frame:
         """Whether the image type says that this is a scout image."""
         return "LOCALIZER" in dict(self.kind)["image type"]
 
+    @property
+    def moment(self) -> dict[str, str]:
+        """What tells images of one place apart, by the name of its element; for messages."""
+        sources = _sources(self.file)[self.number]
+        found = {
+            "TemporalPositionIdentifier": sources.text("TemporalPositionIdentifier"),
+            "TemporalPositionIndex": sources.text("", ("FrameContentSequence", "TemporalPositionIndex")),
+            "DiffusionBValue": sources.text("DiffusionBValue", ("MRDiffusionSequence", "DiffusionBValue")),
+            "AcquisitionNumber": sources.text("AcquisitionNumber"),
+            "FrameAcquisitionNumber": sources.text("", ("FrameContentSequence", "FrameAcquisitionNumber")),
+            **{name: sources.text(name) for name in ("TriggerTime", "InversionTime", "InstanceNumber")},
+        }
+        return {name: text for name, text in found.items() if text}
+
 
 class UnusableFrame(Exception):
     """A file whose image has no place in a volume; the text says why."""
@@ -79,13 +91,21 @@ class UnusableFrame(Exception):
 def frames_of(file: ImageFile) -> list[Frame]:
     """Return the frames of one file; raise `UnusableFrame` where geometry is missing or the image is not grey values."""
     _refuse_kinds(file.values)
+    sources = _sources(file)
+    n_frames = file.values.get("NumberOfFrames", 1)
+    if len(sources) != n_frames:
+        places = "a position for each frame" if len(sources) == 1 else f"as many positions ({len(sources)}) as frames ({n_frames})"
+        raise UnusableFrame(f"is a multi-frame file without {places}")
+    return [_frame(file, number, source) for number, source in enumerate(sources)]
+
+
+def _sources(file: ImageFile) -> list["_Sources"]:
+    """Where the values of each frame stand."""
     per_frame = None if file.dataset is None else file.dataset.get("PerFrameFunctionalGroupsSequence")
-    if file.dataset is not None and per_frame:
-        shared = file.dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
-        return [_frame(file, number, _Sources(file, group, shared[0])) for number, group in enumerate(per_frame)]
-    if file.values.get("NumberOfFrames", 1) > 1:
-        raise UnusableFrame("is a multi-frame file without a position for each frame")
-    return [_frame(file, 0, _Sources(file))]
+    if file.dataset is None or not per_frame:
+        return [_Sources(file)]
+    shared = file.dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    return [_Sources(file, group, shared[0]) for group in per_frame]
 
 
 class _Sources:
@@ -156,7 +176,6 @@ def _frame(file: ImageFile, number: int, sources: _Sources) -> Frame:
         spacing=spacing,
         slope=slope,
         intercept=sources.number("RescaleIntercept", 0.0, "PixelValueTransformationSequence"),
-        moment=_moment(sources),
     )
 
 
@@ -166,18 +185,6 @@ def _check_directions(orientation: tuple[float, ...]) -> None:
     if max(map(abs, off)) > COSINE_TOLERANCE:
         found = "\\".join(f"{value:g}" for value in orientation)
         raise UnusableFrame(f"has an ImageOrientationPatient that is not two perpendicular unit vectors ({found})")
-
-
-def _moment(sources: _Sources) -> tuple[tuple[str, str], ...]:
-    found = [
-        ("TemporalPositionIdentifier", sources.text("TemporalPositionIdentifier")),
-        ("TemporalPositionIndex", sources.text("", ("FrameContentSequence", "TemporalPositionIndex"))),
-        ("DiffusionBValue", sources.text("DiffusionBValue", ("MRDiffusionSequence", "DiffusionBValue"))),
-        ("AcquisitionNumber", sources.text("AcquisitionNumber")),
-        ("FrameAcquisitionNumber", sources.text("", ("FrameContentSequence", "FrameAcquisitionNumber"))),
-        *((name, sources.text(name)) for name in ("TriggerTime", "InversionTime", "InstanceNumber")),
-    ]
-    return tuple((name, text) for name, text in found if text)
 
 
 def _kind(sources: _Sources) -> tuple[tuple[str, str], ...]:

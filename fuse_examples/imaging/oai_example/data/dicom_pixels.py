@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, JPEGExtended12Bit
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, JPEGExtended12Bit
 
-from fuse_examples.imaging.oai_example.data.dicom_files import PIXEL_TAGS, ImageFile, parse_file
+from fuse_examples.imaging.oai_example.data.dicom_files import PIXEL_TAGS, PLAIN_SYNTAXES, ImageFile, parse_file
 from fuse_examples.imaging.oai_example.data.dicom_frames import Frame
 from fuse_examples.imaging.oai_example.data.voxels import Voxels, narrowed, rescaled
 from fuse_examples.imaging.oai_example.errors import DataError
@@ -111,6 +111,9 @@ def _decoded_values(frame: Frame) -> Voxels:
         if again is None or again.dataset is None:
             raise DataError(f"{file.path}: changed while it was read: {reason}")
         file = again
+    values = _uncompressed(file, frame)
+    if values is not None:
+        return values
     _check_decoder(file.syntax, file.path)
     try:
         array: Voxels = file.dataset.pixel_array  # type: ignore[union-attr]  # present, see above
@@ -120,6 +123,24 @@ def _decoded_values(frame: Frame) -> Voxels:
     if array.shape != frame.matrix:
         raise DataError(f"{file.path}: the voxels have the shape {array.shape}, the header says {frame.matrix}.")
     return array
+
+
+def _uncompressed(file: ImageFile, frame: Frame) -> Voxels | None:
+    """Return the pixels of a file that only its header made a case for pydicom; None for those that need a decoder."""
+    header = file.values
+    allocated, whole = header.get("BitsAllocated", 0), file.dataset is not None and "PixelData" in file.dataset
+    order = {ExplicitVRBigEndian: ">", DeflatedExplicitVRLittleEndian: "<"}.get(file.syntax, "<" if file.syntax in PLAIN_SYNTAXES else "")
+    # Bytes of 8-bit images may be swapped in pairs in big endian.
+    if not whole or not order or allocated not in ((16, 32) if order == ">" else (8, 16, 32)):
+        return None
+    kind = np.dtype(f"{order}{'i' if header.get('PixelRepresentation', 0) == 1 else 'u'}{allocated // 8}")
+    rows, columns = frame.matrix
+    stored = np.frombuffer(file.dataset.PixelData, kind, rows * columns, frame.number * rows * columns * kind.itemsize)  # type: ignore[union-attr]
+    if order == "<" and header.get("BitsStored", allocated) >= allocated and sys.byteorder == "little":
+        return stored.reshape(rows, columns)
+    values = stored.astype(kind.newbyteorder("=")).reshape(rows, columns)
+    _keep_used_bits(values, header)
+    return values
 
 
 def _last_resort(file: ImageFile) -> str:

@@ -6,23 +6,29 @@ It takes only what it fully understands and returns None for everything else, wh
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from struct import Struct
 from struct import error as StructError
 from typing import Any
 
-from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 HEADER_BYTES = 1 << 14  # read first; most headers are shorter
 WHOLE_BYTES = (8, 16, 32)
 UNDEFINED = 0xFFFFFFFF
-PIXEL_DATA, TRANSFER_SYNTAX = 0x7FE00010, 0x00020010
+PIXEL_DATA, TRANSFER_SYNTAX, MEDIA_CLASS = 0x7FE00010, 0x00020010, 0x00020002
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 LONG_VRS = {b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"}
-_TAG = Struct("<HH").unpack_from
+SHORT_VRS = {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM"}
+SHORT_VRS |= {b"UI", b"UL", b"US"}
+_EXPLICIT = Struct("<HH2sH").unpack_from  # group, number, VR, length if it is a short one
+_IMPLICIT = Struct("<HHL").unpack_from
 _U16 = Struct("<H").unpack_from
 _U32 = Struct("<L").unpack_from
 _F64 = Struct("<d").unpack_from
@@ -77,6 +83,7 @@ COUNT = _Field(_count, int)
 WRITTEN_COUNT = _Field(lambda raw: int(_text(raw)), int)
 DOUBLE = _Field(_double, float)
 PRESENCE = _Field(lambda raw: True, lambda value: True)
+AS_TEXT = {TEXT, NUMBERS, WRITTEN_COUNT}  # written alike in every byte order
 
 
 class _Fields:
@@ -85,12 +92,27 @@ class _Fields:
     def __init__(self, kinds: dict[_Field, str]) -> None:
         self.kind_of = {name: kind for kind, names in kinds.items() for name in names.split()}
         self.keywords = list(self.kind_of)
-        self.by_tag = {int(tag_for_keyword(name) or 0): (name, kind.from_bytes) for name, kind in self.kind_of.items()}
+        self.by_tag: dict[int, tuple[str, Callable[[bytes], Any]]] = {
+            Tag(name): (name, kind.from_bytes) for name, kind in self.kind_of.items()
+        }
 
     def of_dataset(self, dataset: Dataset) -> dict[str, Any]:
         """Return the values that are there and not empty, by keyword."""
-        found = {name: dataset[name].value for name in self.keywords if name in dataset}
-        return {name: self.kind_of[name].from_pydicom(value) for name, value in found.items() if value not in (None, "", b"")}
+        found = {name: self._value(dataset, tag, name) for tag, (name, _) in self.by_tag.items() if dataset.get_item(tag) is not None}
+        return {name: value for name, value in found.items() if value not in (None, "", b"")}
+
+    def _value(self, dataset: Dataset, tag: int, name: str) -> Any:
+        raw: Any = dataset.get_item(tag)
+        kind = self.kind_of[name]
+        # pydicom's own conversion of an element takes longer than reading it.
+        if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes):
+            if kind is COUNT and len(raw.value) == 2:
+                return int.from_bytes(raw.value, "little" if raw.is_little_endian else "big")
+            with suppress(_Unfamiliar, ValueError):
+                if kind in AS_TEXT:
+                    return kind.from_bytes(raw.value) if raw.value else None
+        value = dataset[tag].value
+        return kind.from_pydicom(value) if value not in (None, "", b"") else None
 
 
 FIELDS = _Fields(
@@ -125,13 +147,16 @@ def quick_parse(path: Path) -> QuickImage | None:
         data = file.read(HEADER_BYTES)
         if data[128:132] != b"DICM":
             return None
-        try:
+        while True:
             try:
                 return _parse(data, size)
-            except (IndexError, StructError):
-                return _parse(data + file.read(), size)
-        except (_Unfamiliar, IndexError, StructError, ValueError, RecursionError):
-            return None
+            except (IndexError, StructError):  # the header goes on
+                more = file.read(3 * len(data))
+                if not more:
+                    return None
+                data += more
+            except (_Unfamiliar, ValueError, RecursionError):
+                return None
 
 
 def _parse(data: bytes, size: int) -> QuickImage | None:
@@ -140,18 +165,19 @@ def _parse(data: bytes, size: int) -> QuickImage | None:
     if not implicit and syntax != ExplicitVRLittleEndian:
         return None
     values: dict[str, Any] = {}
-    fields = FIELDS.by_tag
+    wanted = FIELDS.by_tag.get
     previous = 0
     while True:
         tag, length, start, is_sequence = _element(data, position, implicit)
+        if tag <= previous or tag in NOT_PLAIN or tag > PIXEL_DATA:
+            return None
         if tag == PIXEL_DATA:
             break
-        if tag in NOT_PLAIN or tag <= previous or tag > PIXEL_DATA:
-            return None
         previous = tag
         position = _after_sequence(data, start, implicit) if length == UNDEFINED else start + length
-        if tag in fields and length:
-            name, convert = fields[tag]
+        found = wanted(tag)
+        if found and length:
+            name, convert = found
             if not is_sequence and position > len(data):
                 raise IndexError
             value = True if is_sequence else convert(data[start:position])
@@ -164,32 +190,46 @@ def _parse(data: bytes, size: int) -> QuickImage | None:
 
 def _meta(data: bytes) -> tuple[int, UID]:
     """Return where the data set begins and its transfer syntax; the meta group is always explicit little endian."""
-    position, syntax = 132, ""
+    position, syntax = 132, b""
     while data[position : position + 2] == b"\x02\0":
         tag, length, start, _ = _element(data, position, implicit=False)
         position = start + length
         if tag == TRANSFER_SYNTAX:
-            syntax = _text(data[start:position])
-    return position, UID(syntax)
+            syntax = data[start:position]
+    return position, _syntax(syntax)
+
+
+def media_class(data: bytes) -> str:
+    """Return the UID of what a file says it holds, from its meta group; "" where that cannot be told."""
+    position = 132
+    with suppress(_Unfamiliar, IndexError, StructError):
+        while data[position : position + 2] == b"\x02\0":
+            tag, length, start, _ = _element(data, position, implicit=False)
+            position = start + length
+            if tag == MEDIA_CLASS:
+                return _text(data[start:position])
+    return ""
+
+
+@cache
+def _syntax(raw: bytes) -> UID:
+    return UID(_text(raw))
 
 
 def _element(data: bytes, position: int, implicit: bool) -> tuple[int, int, int, bool]:
     """Return tag, length, start of the value, and whether it is a sequence, of the element at `position`."""
-    group, number = _TAG(data, position)
-    tag = group << 16 | number
-    if implicit or group == 0xFFFE:
-        (length,) = _U32(data, position + 4)
-        return tag, length, position + 8, length == UNDEFINED
-    vr = data[position + 4 : position + 6]
-    if vr in LONG_VRS:
-        (length,) = _U32(data, position + 8)
-        if vr == b"UN" and length == UNDEFINED:
-            raise _Unfamiliar  # implicit inside explicit
-        return tag, length, position + 12, vr == b"SQ"
-    if not vr.isalpha():
+    if implicit or data[position : position + 2] == b"\xfe\xff":
+        group, number, length = _IMPLICIT(data, position)
+        return group << 16 | number, length, position + 8, length == UNDEFINED
+    group, number, vr, length = _EXPLICIT(data, position)
+    if vr in SHORT_VRS:
+        return group << 16 | number, length, position + 8, False
+    if vr not in LONG_VRS:
         raise _Unfamiliar
-    (length,) = _U16(data, position + 6)
-    return tag, length, position + 8, False
+    (length,) = _U32(data, position + 8)
+    if vr == b"UN" and length == UNDEFINED:
+        raise _Unfamiliar  # implicit inside explicit
+    return group << 16 | number, length, position + 12, vr == b"SQ"
 
 
 def _after_sequence(data: bytes, position: int, implicit: bool) -> int:

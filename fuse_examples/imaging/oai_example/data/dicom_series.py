@@ -92,7 +92,7 @@ def _without_duplicates(ordered: list[Frame], folder: Path, same_pixels: Callabl
 
 def _difference(one: Frame, other: Frame) -> str:
     """Name the first attribute that tells two images at one position apart."""
-    left, right = dict(one.moment), dict(other.moment)
+    left, right = one.moment, other.moment
     for name in left | right:
         if left.get(name) != right.get(name):
             return f" ({name} {left.get(name)} and {right.get(name)})"

@@ -82,9 +82,16 @@ def source_fingerprint(path: Path) -> str:
     for file in files:
         if file.name.startswith("."):
             continue  # a file browser's droppings say nothing about the scan
-        status = os.stat(file)
-        digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(f"{file.name}\0{_stamp(file)}\n".encode())
     return digest.hexdigest()[:32]
+
+
+def _stamp(file: Path) -> str:
+    try:
+        status = os.stat(file)
+    except FileNotFoundError:  # a link that leads nowhere
+        return "missing"
+    return f"{status.st_size}\0{status.st_mtime_ns}\0{os.access(file, os.R_OK)}"
 
 
 def _read(path: Path, reading: Reading) -> tuple[Voxels, Affine]:

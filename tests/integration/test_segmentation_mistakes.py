@@ -262,6 +262,16 @@ def test_a_cut_off_checkpoint(
     assert f"test_ckpt: {cut} cannot be loaded" in refused(capsys, monkeypatch, trained, f"test_ckpt={cut}", "experiment=other")
 
 
+def test_fewer_epochs_than_are_done_leave_the_run_as_it_is(
+    trained: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = fingerprints(checkpoint.parents[1])
+    last = checkpoint.with_name("last.ckpt")
+    errors = refused(capsys, monkeypatch, trained, f"resume_training_from={last}", "n_epochs=1")
+    assert f"n_epochs: 1, but {last} has trained for" in errors
+    assert fingerprints(checkpoint.parents[1]) == before
+
+
 def test_a_word_that_contradicts_the_checkpoint(
     trained: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from fuse_examples.imaging.oai_example.configuration.precedence import check_res
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import check_fits, read_stage_checkpoint, saved_config
 from fuse_examples.imaging.oai_example.stages.starting_weights import StartingWeights, starting_weights
+from fuse_examples.imaging.oai_example.training.checkpoint_writer import check_epochs, epochs_done
 from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT
 from fuse_examples.imaging.oai_example.training.run import Run
 from fuse_examples.imaging.oai_example.training.seeding import seed_run
@@ -75,6 +76,7 @@ def begin_training(config: Config, stage: str) -> TrainingStart[Config]:
     if config.resume_training_from is not None:
         checkpoint = read_stage_checkpoint(config.resume_training_from, "resume_training_from", stage)
         config = check_resume(config, saved_config(checkpoint))
+        check_epochs(epochs_done(checkpoint), config.n_epochs, config.resume_training_from)  # before the run's folder is touched
     run = Run.for_training(config.results_dir, config.experiment, resume=checkpoint is not None, overwrite=config.overwrite)
     config, weights, notes = starting_weights(config)
     seed_run(config.seed)

@@ -144,7 +144,10 @@ class CheckpointWriter(Checkpoint):
         states = checkpoint["random_state"]
         self._random_state = states[trainer.global_rank] if len(states) == trainer.world_size else None
         self._stopped_early = checkpoint["stopped_early"]
-        _check_epochs(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"], trainer)
+        done, wanted = epochs_done(checkpoint), trainer.max_epochs or 0
+        check_epochs(done, wanted, trainer.ckpt_path)
+        if done == wanted:
+            log.info("%s has trained for all %d epochs; nothing is trained. A larger n_epochs goes on.", trainer.ckpt_path, wanted)
 
     # ---- how
 
@@ -221,13 +224,16 @@ class CheckpointWriter(Checkpoint):
             self.best = None
 
 
-def _check_epochs(done: int, trainer: pl.Trainer) -> None:
-    """Say what n_epochs means for a run that has `done` epochs behind it."""
-    wanted = trainer.max_epochs or 0
+def epochs_done(checkpoint: Mapping[str, Any]) -> int:
+    """Whole epochs that the run of a checkpoint has behind it."""
+    done: int = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    return done
+
+
+def check_epochs(done: int, wanted: int, path: object) -> None:
+    """Refuse an `n_epochs` that a run has left behind already. Raises ConfigError."""
     if done > wanted:
-        raise ConfigError(f"n_epochs: {wanted}, but {trainer.ckpt_path} has trained for {done} epochs. Give n_epochs of {done} or more.")
-    if done == wanted:
-        log.info("%s has trained for all %d epochs; nothing is trained. A larger n_epochs goes on.", trainer.ckpt_path, wanted)
+        raise ConfigError(f"n_epochs: {wanted}, but {path} has trained for {done} epochs. Give n_epochs of {done} or more.")
 
 
 def _of_all_ranks(state: dict[str, Any], world_size: int) -> list[dict[str, Any]]:

@@ -59,6 +59,8 @@ class TestEveryStage:
             ({"test_ckpt": "a.ckpt"}, "test_folds is empty; name the folds to evaluate with test_ckpt"),
             ({"val_folds": "['1.0', 2]"}, "train_folds and val_folds share '1'; a case may stand in one of them"),
             ({"clearml": "true"}, "clearml is true, which needs clearml_project_name"),
+            ({"backbone_options": "{width: 8}"}, "backbone_options names 'width', which has a key of its own; set width instead"),
+            ({"backbone_options": "{in_channels: 2}"}, "backbone_options names 'in_channels', which the stage decides; leave it out"),
         ],
     )  # fmt: skip
     def test_refuses(self, schema: type[StageConfig], changes: dict[str, str], message: str) -> None:

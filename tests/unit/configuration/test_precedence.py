@@ -163,3 +163,23 @@ class TestAuto:
         theirs = settle(self.load("head: {n_prototypes: 64}\n")).dump()
         config, notes = from_checkpoint(self.load("", "head.n_prototypes=auto"), theirs, ("head",))
         assert (config.head.n_prototypes, notes) == (64, ())
+
+
+OPTIONS = {"backbone": "resnet3d", "backbone_options": {"depth": 10, "layout": "monai"}}
+
+
+class TestBackboneOptions:
+    """The options that a user names stand for all of those that the other side has, where they agree."""
+
+    def test_a_part_that_agrees_takes_the_whole(self) -> None:
+        config, notes = adopt_from_weights(load("backbone_options: {depth: 10}\n"), OPTIONS)
+        assert config.backbone_options == {"depth": 10, "layout": "monai"}
+        assert notes == ()
+        theirs = saved(backbone_options={"depth": 10, "layout": "monai"})
+        assert check_resume(load("backbone_options: {depth: 10}\n"), theirs).backbone_options == {"depth": 10, "layout": "monai"}
+
+    def test_another_value_is_a_mistake(self) -> None:
+        assert problems(adopt_from_weights, load("backbone_options: {depth: 18}\n"), OPTIONS) == (
+            "cfg.yaml:8: backbone_options: {depth: 18} differs from {depth: 10, layout: 'monai'}, which the weights were made with; "
+            "set it to null to take the weights'",
+        )

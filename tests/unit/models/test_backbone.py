@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.autograd.graph import saved_tensors_hooks
 
 from fuse_examples.imaging.oai_example.catalogue import BACKBONES, resolve
 from fuse_examples.imaging.oai_example.errors import ConfigError
@@ -120,6 +121,27 @@ class TestEveryBackbone:
         assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in backbone.parameters())
         with pytest.raises(ConfigError, match="resize_to is"):
             check_size(backbone, (edge - 1, *size[1:]), "resize_to")
+
+    def test_gradient_checkpointing_changes_memory_and_nothing_else(self, name: str) -> None:
+        whole, sparing = small(name).train(), small(name).train()
+        sparing.gradient_checkpointing = True
+        x = torch.randn(1, 1, *SIZE[name])
+        kept = []
+        for backbone in (whole, sparing):
+            stored: dict[int, int] = {}
+            with saved_tensors_hooks(
+                lambda tensor, stored=stored: stored.update({tensor.data_ptr(): tensor.nbytes}) or tensor, lambda t: t
+            ):
+                loss = backbone.decode(backbone.encode(x)).square().mean() + backbone.embed(x).square().mean()
+            weights = {parameter.data_ptr() for parameter in backbone.parameters()}
+            kept.append(sum(size for place, size in stored.items() if place not in weights))
+            loss.backward()
+        assert kept[1] < 0.6 * kept[0]
+        for (key, one), (_, other) in zip(whole.named_parameters(), sparing.named_parameters(), strict=True):
+            assert (one.grad is None) == (other.grad is None), key
+            assert one.grad is None or torch.allclose(one.grad, other.grad, rtol=1e-6, atol=1e-6 * float(one.grad.abs().max())), key
+        # Statistics and counters move once, not again in the backward pass.
+        assert all(torch.equal(one, other) for one, other in zip(whole.buffers(), sparing.buffers(), strict=True))
 
     def test_its_name_is_the_catalogues(self, name: str) -> None:
         assert resolve(BACKBONES[name]).name == name

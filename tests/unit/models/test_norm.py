@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fuse_examples.imaging.oai_example.errors import ConfigError
-from fuse_examples.imaging.oai_example.models.norm import Norm3d
+from fuse_examples.imaging.oai_example.models.norm import Norm3d, unmoved_statistics
 
 KINDS = ("running", "batch", "instance")
 FORMATS = (torch.contiguous_format, torch.channels_last_3d)
@@ -152,3 +152,15 @@ def test_gradients_are_the_formulas(statistics: str) -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ConfigError, match="norm_statistics is 'layer'; it is one of running, batch, instance"):
         Norm3d(4, "layer")
+
+
+def test_unmoved_statistics_change_no_output_and_no_buffer() -> None:
+    torch.manual_seed(0)
+    norm = Norm3d(3).train()
+    x = torch.randn(2, 3, 4, 4, 4)
+    before = {name: value.clone() for name, value in norm.named_buffers()}
+    with unmoved_statistics(norm):
+        unmoved = norm(x)
+    assert all(torch.equal(before[name], value) for name, value in norm.named_buffers())
+    assert torch.equal(norm(x), unmoved)
+    assert not torch.equal(before["running_mean"], norm.running_mean)

@@ -199,7 +199,9 @@ def test_a_version_two_file_for_a_version_one_network_is_refused_with_the_remedy
     torch.save(source.content(source.tensors()), tmp_path / "weights")
     with pytest.raises(WeightsError) as caught:
         load_backbone_weights(build_backbone("swin_unetr", width=12), tmp_path / "weights", "suprem_weights")
-    assert "does not have (8, first swinViT.layers1c.0.layer.conv1.conv.weight); set swin_v2: null, or true" in str(caught.value)
+    assert "does not have (8, first swinViT.layers1c.0.layer.conv1.conv.weight); set backbone_options: null, or {swin_v2: true}" in str(
+        caught.value
+    )
 
 
 def test_names_of_no_network_are_of_none() -> None:

@@ -7,6 +7,7 @@ import pytest
 from fuse_examples.imaging.oai_example.configuration.loading import load_config
 from fuse_examples.imaging.oai_example.configuration.segmentation_config import SegmentationConfig
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
+from fuse_examples.imaging.oai_example.errors import ConfigError
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved, store_of
 
 
@@ -58,3 +59,17 @@ def test_the_store_lies_in_the_results_unless_it_is_named(load) -> None:
         config = load("width=4", *words)
         store = store_of(resolved(config, build_configured_backbone(config, with_decoder=True)))
         assert (store.folder, store.orientation, store.percentiles) == (folder, "RAS", (0.5, 99.5))
+
+
+def test_options_reach_the_backbone_and_are_told_in_full(load) -> None:
+    config = load("backbone=resnet3d", "width=2", "backbone_options={depth: 10, layout: monai}", "gradient_checkpointing=true")
+    backbone = build_configured_backbone(config, with_decoder=False)
+    assert (backbone.options["depth"], backbone.options["layout"], backbone.gradient_checkpointing) == (10, "monai", True)
+    assert resolved(config, backbone).backbone_options == {"depth": 10, "shortcut": "B", "layout": "monai"}
+    plain = load("width=2")
+    assert resolved(plain, build_configured_backbone(plain, with_decoder=False)).backbone_options is None
+
+
+def test_an_option_that_the_backbone_lacks_is_refused(load) -> None:
+    with pytest.raises(ConfigError, match=r"unet3d has no option 'depth'; its options are in_channels, width, norm_statistics, pooling\."):
+        build_configured_backbone(load("backbone_options={depth: 10}"), with_decoder=False)

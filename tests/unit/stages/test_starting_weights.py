@@ -10,6 +10,7 @@ import torch
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.errors import ConfigError, DataError, WeightsError
+from fuse_examples.imaging.oai_example.models.resnet3d import ResNet3D
 from fuse_examples.imaging.oai_example.models.unet3d import UNet3D
 from fuse_examples.imaging.oai_example.models.weights import save_backbone
 from fuse_examples.imaging.oai_example.stages.starting_weights import StartingWeights, keep_report, refuse_seen_patients, starting_weights
@@ -149,3 +150,9 @@ class TestSeenPatients:
         mixed = [*hash_patients(["p1"]), *hash_patients(["p2"])]
         with pytest.raises(DataError, match="2 patient"):
             refuse_seen_patients(self.cases("p1", "p2"), mixed, "w.ckpt", config())
+
+
+def test_options_that_the_shapes_tell_are_taken(tmp_path: Path) -> None:
+    torch.save(ResNet3D(width=2, depth=10).state_dict(), tmp_path / "plain.pth")
+    found, _, _ = starting_weights(config(dino_weights=str(tmp_path / "plain.pth")))
+    assert (found.backbone, found.width, found.backbone_options) == ("resnet3d", 2, {"depth": 10, "shortcut": "B"})

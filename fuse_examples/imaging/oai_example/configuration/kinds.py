@@ -60,22 +60,22 @@ def _class_name(value: Any) -> Any:
     return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
-class FrozenDict(dict[str, str]):
-    """A dictionary that refuses changes, for the one setting whose keys the user names."""
+class FrozenDict(dict[str, Any]):
+    """A dictionary that refuses changes, for settings whose keys are not known here."""
 
     def _refuse(self, *_: object, **__: object) -> Any:
         raise TypeError("a configuration does not change after it was loaded")
 
     __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = __ior__ = _refuse
 
-    def __reduce__(self) -> tuple[type["FrozenDict"], tuple[dict[str, str]]]:
+    def __reduce__(self) -> tuple[type["FrozenDict"], tuple[dict[str, Any]]]:
         return FrozenDict, (dict(self),)
 
     def __hash__(self) -> int:  # type: ignore[override]  # a dict has none; this one cannot change
         return hash(tuple(sorted(self.items())))
 
 
-def _frozen(value: Mapping[str, str]) -> FrozenDict:
+def _frozen(value: Mapping[str, Any]) -> FrozenDict:
     return FrozenDict(value)
 
 
@@ -116,6 +116,8 @@ Columns = Annotated[
 NamePairs = tuple[Annotated[tuple[Text, Text], Meaning("a pair of names", "pairs of names")], ...]
 ClassName = Annotated[str, BeforeValidator(_class_name), Strict()]
 ClassOfTarget = Annotated[Mapping[Text, ClassName], AfterValidator(_frozen), Meaning("a block of 'column: class'", "blocks")]
+OptionValue = Annotated[bool, Strict()] | Annotated[int, Strict()] | Number | Annotated[str, Strict()]
+Options = Annotated[Mapping[Text, OptionValue], AfterValidator(_frozen), Meaning("a block of 'option: value'", "blocks")]
 
 _one_of_the_backbones = OneOf(BACKBONES)
 BackboneName = Annotated[str, Strict(), AfterValidator(_one_of_the_backbones.check), _one_of_the_backbones]

@@ -24,7 +24,7 @@ from fuse_examples.imaging.oai_example.errors import ConfigError
 Config = TypeVar("Config", bound=StageConfig)
 
 # What the features of a backbone depend on; a null in these keys takes the value of whatever the run starts from.
-TAUGHT_WITH = ("backbone", "width", "norm_statistics", "orientation", "intensity")
+TAUGHT_WITH = ("backbone", "width", "norm_statistics", "backbone_options", "orientation", "intensity")
 # How scans are read: a test reads as training did, while pre-training may have read other series.
 READING = ("series", "tolerate_uneven_spacing")
 SIZES = ("resize_to", "patch_size", "spacing")
@@ -133,8 +133,15 @@ def _differences(config: StageConfig, saved: Mapping[str, Any], keys: Iterable[s
     """(key, our value, their value) of each setting among `keys`, and in the blocks among them, that the two tell differently."""
     wanted = tuple(keys)
     ours = config.dump()
+    if _is_among(_get(ours, "backbone_options"), _get(saved, "backbone_options")):
+        ours["backbone_options"] = None  # which stands for all of theirs
     pairs = [(key, _get(ours, key), _get(saved, key)) for key in settings_of(type(config)) if key in wanted or key.split(".")[0] in wanted]
     return [(key, mine, theirs) for key, mine, theirs in pairs if theirs is not _ABSENT and mine != theirs]
+
+
+def _is_among(mine: Any, theirs: Any) -> bool:
+    """Whether both name options, and theirs have the same values for all of mine."""
+    return isinstance(mine, Mapping) and isinstance(theirs, Mapping) and mine.items() <= theirs.items()
 
 
 def _with_view_size(saved: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -80,6 +80,15 @@ def window_and_its_method(draft: Draft) -> Iterator[Problem]:
         yield draft.problem(f"intensity.percentiles is set, which intensity.method '{method}' does not use", "intensity.percentiles")
 
 
+def options_without_a_key_of_their_own(draft: Draft) -> Iterator[Problem]:
+    """backbone_options repeats no key that a stage has or decides itself."""
+    for option in draft["backbone_options"] or {}:
+        if option in ("width", "norm_statistics", "pooling"):
+            yield draft.problem(f"backbone_options names '{option}', which has a key of its own; set {option} instead", "backbone_options")
+        elif option in ("in_channels", "with_decoder"):
+            yield draft.problem(f"backbone_options names '{option}', which the stage decides; leave it out", "backbone_options")
+
+
 def clearml_needs_a_project(draft: Draft) -> Iterator[Problem]:
     """clearml: true needs clearml_project_name."""
     if draft["clearml"] and draft["clearml_project_name"] is None:

@@ -18,6 +18,7 @@ from fuse_examples.imaging.oai_example.configuration.kinds import (
     Folds,
     InputFile,
     NotNegative,
+    Options,
     Positive,
     PositiveNumber,
     Text,
@@ -46,6 +47,7 @@ class StageConfig(Settings):
         rules.one_source_of_weights,
         rules.folds_of_the_run,
         rules.window_and_its_method,
+        rules.options_without_a_key_of_their_own,
         rules.clearml_needs_a_project,
     )
 
@@ -81,6 +83,14 @@ class StageConfig(Settings):
         None,
         "Statistics of batch normalisation. running: averages kept in training. batch: of the batch, always. instance: of each sample. "
         "null: as the weights were made, else the backbone's own.",
+    )
+    backbone_options: Options | None = weights(
+        None,
+        "Further options of the backbone, such as {depth: 34} of resnet3d; a wrong name is answered with those it has. null: as the "
+        "weights were made, else its own.",
+    )
+    gradient_checkpointing: Flag = weights(
+        False, "Whether to compute maps again in the backward pass instead of keeping them: less memory, more time, the same result."
     )
     suprem_weights: InputFile | None = weights(
         None, "SuPreM checkpoint, or other published weights, to start from. Set at most one source of weights."

@@ -2,16 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
+from functools import partial
 from inspect import signature
 from math import prod
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fuse_examples.imaging.oai_example.catalogue import BACKBONES, resolve
 from fuse_examples.imaging.oai_example.errors import ConfigError
+from fuse_examples.imaging.oai_example.models.norm import unmoved_statistics
 from fuse_examples.imaging.oai_example.models.padding import average_over_image, crop, maximum_over_image, pad, padded_size, padding_share
 
 Pooling = Literal["average", "max"]
@@ -35,6 +39,8 @@ class Backbone(nn.Module, ABC):
         decoder_dim: channels of decode()'s full-resolution map.
         options: constructor options that rebuild it, plain values; they travel in checkpoints.
         has_decoder: False for pre-training and classification, where a decoder would only be carried along untrained.
+        gradient_checkpointing: whether training keeps only the maps between parts of the network and computes those within again in the
+            backward pass (Chen et al. 2016, arXiv:1604.06174): less memory, more time, the same result. It does not travel.
     """
 
     name: ClassVar[str]
@@ -54,6 +60,7 @@ class Backbone(nn.Module, ABC):
         self.options: dict[str, Option] = {**options, "pooling": pooling}
         self.pooling = pooling
         self.has_decoder = with_decoder
+        self.gradient_checkpointing = False
 
     @abstractmethod
     def _encode(self, x: Tensor) -> list[Tensor]:
@@ -112,9 +119,23 @@ class Backbone(nn.Module, ABC):
         """Switch to choices that weights were trained with and no tensor shows; return a sentence for each switch made."""
         return ()
 
+    def _run(self, part: nn.Module, *inputs: Tensor) -> Tensor:
+        """Run a part of the network, under `gradient_checkpointing` as one whose inner maps are not kept."""
+        if not (self.gradient_checkpointing and torch.is_grad_enabled()):
+            result: Tensor = part(*inputs)
+            return result
+        # The second pass would move running statistics a second time.
+        contexts = partial(_first_and_second_pass, part)
+        recomputed: Tensor = checkpoint(part, *inputs, use_reentrant=False, context_fn=contexts)
+        return recomputed
+
     def _require_decoder(self) -> None:
         if not self.has_decoder:
             raise RuntimeError(f"this {self.name} was built without its decoder")
+
+
+def _first_and_second_pass(part: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), unmoved_statistics(part)
 
 
 def build_backbone(name: str, *, with_decoder: bool = True, **options: Any) -> Backbone:

@@ -3,6 +3,8 @@
 The choice changes no key and no shape, so weights trained with one kind load under another.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -38,6 +40,7 @@ class Norm3d(nn.BatchNorm3d):
             raise ConfigError(f"norm_statistics is {statistics!r}; it is one of {', '.join(get_args(Statistics))}.")
         super().__init__(channels)
         self.statistics = statistics
+        self._moves = True
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (B, C, D, H, W); the shape stays."""
@@ -47,8 +50,14 @@ class Norm3d(nn.BatchNorm3d):
         self._check_values(input)
         if self.statistics == "instance":
             return self._by_instance(input)
-        if self.training:
+        if self.training and self._moves:
             return super().forward(input)
+        if self.training:
+            # Copies take the moves: the backward pass counts the tensors that a pass has kept, and these are among them.
+            mean, var = self.running_mean, self.running_var
+            assert mean is not None
+            assert var is not None
+            return F.batch_norm(input, mean.clone(), var.clone(), self.weight, self.bias, training=True, eps=self.eps)
         return F.batch_norm(input, None, None, self.weight, self.bias, training=True, eps=self.eps)
 
     def _by_instance(self, input: Tensor) -> Tensor:
@@ -72,3 +81,16 @@ class Norm3d(nn.BatchNorm3d):
     def extra_repr(self) -> str:
         """Channels, eps and the kind of statistics, for print(model)."""
         return f"{self.num_features}, eps={self.eps}, statistics={self.statistics}"
+
+
+@contextmanager
+def unmoved_statistics(network: nn.Module) -> Iterator[None]:
+    """Within, passes in training mode compute the same and leave running statistics and their counters alone."""
+    norms = [module for module in network.modules() if isinstance(module, Norm3d)]
+    for norm in norms:
+        norm._moves = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm._moves = True

@@ -95,14 +95,15 @@ class ResNet3D(Backbone):
         maps = [x, stem]
         deepest = F.max_pool3d(stem, kernel_size=3, stride=2, padding=1)
         for layer in self._layers():
-            deepest = layer(deepest)
+            # Block by block: a layer of six blocks keeps too much, and its output is a map of the same size anyway.
+            for block in layer:
+                deepest = self._run(block, deepest)
             maps.append(deepest)
         return maps
 
     def _decode(self, features: Sequence[Tensor]) -> Tensor:
         """Turn _encode()'s six tensors into (B, w/2, D, H, W)."""
-        decoded: Tensor = self.decoder(features)
-        return decoded
+        return self._run(self.decoder, *features)
 
     def use_layout(self, layout: str) -> None:
         """Switch strides and dilations to "medicalnet" or "monai"; no tensor changes. Raises ConfigError for another name."""
@@ -254,8 +255,7 @@ class _Decoder(nn.Module):
         self.convolve = nn.ModuleList(_Convolution(width, width, statistics) for _ in channels[:-1])
         self.finish = _Convolution(width + in_channels, width, statistics)
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        image, *maps = features
+    def forward(self, image: Tensor, *maps: Tensor) -> Tensor:
         x = self.reduce[-1](maps[-1])
         for reduce, convolve, finer in zip(reversed(self.reduce[:-1]), reversed(self.convolve), reversed(maps[:-1]), strict=True):
             x = convolve(_raised(x, finer) + reduce(finer))

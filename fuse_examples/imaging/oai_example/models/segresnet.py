@@ -53,7 +53,7 @@ class SegResNet(Backbone):
         x = self.convInit(x)
         maps = []
         for down in self.down_layers:
-            x = down(x)
+            x = self._run(down, x)
             maps.append(x)
         return maps
 
@@ -61,6 +61,5 @@ class SegResNet(Backbone):
         """Turn _encode()'s four maps into (B, w, D, H, W)."""
         *skips, x = features
         for raise_resolution, convolve, skip in zip(self.up_samples, self.up_layers, reversed(skips), strict=True):
-            x = convolve(raise_resolution(x) + skip)
-        decoded: Tensor = self.conv_final(x)
-        return decoded
+            x = self._run(convolve, raise_resolution(x) + skip)
+        return self._run(self.conv_final, x)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
-from monai.networks.nets.swin_unetr import PatchMergingV2
+from monai.networks.nets.swin_unetr import PatchMergingV2, SwinTransformerBlock
 from monai.networks.nets.swin_unetr import SwinUNETR as MonaiSwinUNETR
 from torch import Tensor
 from torch.nn import functional as F
@@ -83,19 +83,21 @@ class SwinUNETR(Backbone):
 
     def _encode(self, x: Tensor) -> list[Tensor]:
         """Turn (B, C, D, H, W) into itself and the five hidden states, at 1/2 to 1/32 of the resolution."""
+        for module in self.swinViT.modules():
+            if isinstance(module, SwinTransformerBlock):
+                module.use_checkpoint = self.gradient_checkpointing and torch.is_grad_enabled()
         return [x, *self.swinViT(x, True)]
 
     def _decode(self, features: Sequence[Tensor]) -> Tensor:
         """Turn _encode()'s six tensors into (B, width, D, H, W)."""
         image, half, quarter, eighth, sixteenth, deepest = features
         # The instance norms of encoder10, a residual block, would make a single voxel zero, and MONAI's refuse it: the residual remains.
-        x = F.leaky_relu(deepest, 0.01) if deepest[0, 0].numel() == 1 else self.encoder10(deepest)
-        x = self.decoder5(x, sixteenth)
-        x = self.decoder4(x, self.encoder4(eighth))
-        x = self.decoder3(x, self.encoder3(quarter))
-        x = self.decoder2(x, self.encoder2(half))
-        decoded: Tensor = self.decoder1(x, self.encoder1(image))
-        return decoded
+        x = F.leaky_relu(deepest, 0.01) if deepest[0, 0].numel() == 1 else self._run(self.encoder10, deepest)
+        x = self._run(self.decoder5, x, sixteenth)
+        x = self._run(self.decoder4, x, self._run(self.encoder4, eighth))
+        x = self._run(self.decoder3, x, self._run(self.encoder3, quarter))
+        x = self._run(self.decoder2, x, self._run(self.encoder2, half))
+        return self._run(self.decoder1, x, self._run(self.encoder1, image))
 
     @classmethod
     def options_shown_by(cls, tensors: Mapping[str, Tensor]) -> dict[str, Option]:

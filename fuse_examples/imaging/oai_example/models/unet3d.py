@@ -61,18 +61,17 @@ class UNet3D(Backbone):
 
     def _encode(self, x: Tensor) -> list[Tensor]:
         """Turn (B, C, D, H, W) into maps of 2w, 4w, 8w and 16w channels at 1, 1/2, 1/4 and 1/8 of the resolution."""
-        skip64 = self.down_tr64(x)
-        skip128 = self.down_tr128(F.max_pool3d(skip64, 2))
-        skip256 = self.down_tr256(F.max_pool3d(skip128, 2))
-        return [skip64, skip128, skip256, self.down_tr512(F.max_pool3d(skip256, 2))]
+        skip64 = self._run(self.down_tr64, x)
+        skip128 = self._run(self.down_tr128, F.max_pool3d(skip64, 2))
+        skip256 = self._run(self.down_tr256, F.max_pool3d(skip128, 2))
+        return [skip64, skip128, skip256, self._run(self.down_tr512, F.max_pool3d(skip256, 2))]
 
     def _decode(self, features: Sequence[Tensor]) -> Tensor:
         """Turn _encode()'s four maps into (B, 2w, D, H, W)."""
         skip64, skip128, skip256, deepest = features
-        x = self.up_tr256(deepest, skip256)
-        x = self.up_tr128(x, skip128)
-        decoded: Tensor = self.up_tr64(x, skip64)
-        return decoded
+        x = self._run(self.up_tr256, deepest, skip256)
+        x = self._run(self.up_tr128, x, skip128)
+        return self._run(self.up_tr64, x, skip64)
 
     @classmethod
     def options_shown_by(cls, tensors: Mapping[str, Tensor]) -> dict[str, Option]:

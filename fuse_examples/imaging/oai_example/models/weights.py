@@ -144,7 +144,7 @@ def _refusal(report: LoadReport, file: WeightFile, found: Recognised, alien: lis
     if report.encoder.share < 1:
         what = f"does not hold the whole encoder of {report.network}: {report.encoder}"
     else:
-        hint = "; set swin_v2: null, or true" if found.shown.get("swin_v2") else ""
+        hint = "; set backbone_options: null, or {swin_v2: true}" if found.shown.get("swin_v2") else ""
         what = f"holds encoder tensors that this {report.network} does not have ({len(alien)}, first {alien[0]}){hint}"
     lines = [f"{report.key}: {report.path} {what}. Nothing was loaded.", *report.as_text().splitlines()[1:]]
     for name in report.missing[:3]:

@@ -1,27 +1,32 @@
 """From what a user wrote to what a run does: every null becomes a value, in a new configuration that the run folder keeps."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from fuse_examples.imaging.oai_example.configuration.kinds import FrozenDict
 from fuse_examples.imaging.oai_example.configuration.precedence import settle
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.reading import Reading, SeriesChoice
 from fuse_examples.imaging.oai_example.data.store import VolumeStore
 from fuse_examples.imaging.oai_example.geometry.volume import Shape
-from fuse_examples.imaging.oai_example.models.backbone import Backbone, build_backbone
+from fuse_examples.imaging.oai_example.models.backbone import Backbone, Option, build_backbone
 
 Config = TypeVar("Config", bound=StageConfig)
-BACKBONE_OPTIONS = ("width", "norm_statistics", "patch_merging", "swin_v2")
-"""Settings of every stage that are options of a backbone, where it has them."""
+WITH_A_KEY = ("width", "norm_statistics")
+"""Options of backbones that have a key of their own; the others stand in `backbone_options`."""
+_FOUND = ("in_channels", "pooling")  # what a stage gives
 
 
 def build_configured_backbone(config: StageConfig, *, with_decoder: bool, **options: Any) -> Backbone:
     """The backbone of a configuration; options that it leaves null keep the backbone's own defaults."""
-    chosen = {**{option: getattr(config, option) for option in BACKBONE_OPTIONS}, **options}
+    chosen = {**(config.backbone_options or {}), **{option: getattr(config, option) for option in WITH_A_KEY}, **options}
     given = {option: value for option, value in chosen.items() if value is not None}
     name = settle(config).backbone
     assert name is not None  # null stands for a name
-    return build_backbone(name, with_decoder=with_decoder, **given)
+    backbone = build_backbone(name, with_decoder=with_decoder, **given)
+    backbone.gradient_checkpointing = config.gradient_checkpointing
+    return backbone
 
 
 def resolved(config: Config, backbone: Backbone, **found: Any) -> Config:
@@ -32,8 +37,14 @@ def resolved(config: Config, backbone: Backbone, **found: Any) -> Config:
         backbone: what was built from it; its options fill `width` and the like.
         found: what the stage has found out itself, such as a spacing.
     """
-    own: dict[str, Any] = {option: backbone.options[option] for option in BACKBONE_OPTIONS if option in backbone.options}
-    return settle(config).model_copy(update={**own, **found})
+    own: dict[str, Any] = {option: backbone.options[option] for option in WITH_A_KEY if option in backbone.options}
+    return settle(config).model_copy(update={**own, "backbone_options": further_options(backbone.options), **found})
+
+
+def further_options(options: Mapping[str, Option]) -> FrozenDict | None:
+    """Those of a backbone's options that have no key of their own; None where there are none."""
+    further = {option: value for option, value in options.items() if option not in (*WITH_A_KEY, *_FOUND)}
+    return FrozenDict(further) if further else None
 
 
 def preprocessing_of(

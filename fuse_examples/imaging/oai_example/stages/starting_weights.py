@@ -14,6 +14,7 @@ from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.models.load_report import LoadReport
 from fuse_examples.imaging.oai_example.models.sources import Recognised
 from fuse_examples.imaging.oai_example.models.weights import load_backbone_weights, look_at_weights
+from fuse_examples.imaging.oai_example.stages.resolution import further_options
 from fuse_examples.imaging.oai_example.training.patient_hashes import overlap
 from fuse_examples.imaging.oai_example.training.safe_files import write_json
 
@@ -79,8 +80,10 @@ def starting_weights(config: Config) -> tuple[Config, StartingWeights, tuple[str
 def _taught_with(config: StageConfig, found: Recognised, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """What the weights say about the configuration: this project's all of theirs, other people's what names and shapes tell."""
     if "config" in metadata:
-        return {**found.choices, **metadata["config"]}
-    told = {"backbone": found.network, **found.shown} if config.backbone in (None, found.network) else {}
+        return {"backbone_options": further_options(found.choices), **found.choices, **metadata["config"]}
+    if config.backbone not in (None, found.network):
+        return dict(found.settings)
+    told = {"backbone": found.network, "backbone_options": further_options(found.shown), **found.shown}
     # A setting that the file contradicts stays, and loading says what does not fit.
     return {key: value for key, value in told.items() if getattr(config, key, "") is None} | found.settings
 

@@ -63,6 +63,7 @@ CHANGED: dict[str, Any] = {
     "accumulate_grad_batches": 2,
 }
 ELSEWHERE = {
+    "on_collapse": "tests/unit/tasks/test_dino_alarms.py",
     "backbone": "tests/unit/models",
     "intensity.window": "belongs to another method",
     "suprem_weights": "test_weights_through_stages.py",

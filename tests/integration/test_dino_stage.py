@@ -248,6 +248,14 @@ def test_batches_of_one_a_last_partial_batch_and_a_batch_larger_than_the_data(ca
     assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
 
 
+def test_an_alarm_ends_the_run_where_it_is_told_to(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["momentum_start=1", "momentum_end=1", "n_epochs=3", "on_collapse=stop"]
+    assert small_stages.start("dino", cases, tmp_path, *words) == 2
+    assert "epoch 1: still teacher: the teacher has not changed in the whole epoch" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("backbone.safetensors"))
+    assert list(tmp_path.rglob("last.ckpt"))
+
+
 def test_without_validation_folds(cases: Path, tmp_path: Path) -> None:
     folder = small_stages.run("dino", cases, tmp_path, val_folds=[], n_epochs=2)
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]

@@ -227,7 +227,8 @@ def test_a_step_with_gradients_that_are_not_finite_moves_nothing(accumulate: int
     skipped = [1, 5] if accumulate == 1 else [0, 1, 4, 5]
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     steps = [1, 5] if accumulate == 1 else [0, 2]
-    assert warnings == [f"step {step} is skipped: its gradients are not finite" for step in steps]
+    of_steps = [warning for warning in warnings if not warning.startswith("epoch")]
+    assert of_steps == [f"step {step} is skipped: its gradients are not finite" for step in steps]
     for batch, (before, after) in enumerate(zip(recorder.states, recorder.states[1:], strict=False)):
         weights = [name for name in before if "running" not in name and "num_batches" not in name]
         assert all(torch.equal(before[name], after[name]) for name in weights if "head.last" not in name) == (
@@ -522,6 +523,8 @@ def test_logged_names_and_their_values() -> None:
         "dino/weight_decay",
         "dino/center_norm",
         "dino/prototypes_used",
+        "dino/skipped_steps",
+        "dino/alarms",
     }
     last = recorder.logged[-1]
     assert last["dino/kl"] + last["dino/teacher_entropy"] == pytest.approx(last["train/loss"], rel=1e-5)

@@ -53,6 +53,35 @@ def test_without_a_monitor_the_last_epoch_is_the_best(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "val_metrics.json").read_text())["metrics"]["val/other"] == 1.0
 
 
+class Alarmed(TinyTask):
+    """Logs a count of alarms at the end of each epoch."""
+
+    def __init__(self, alarms: list[float], scores: list[float]) -> None:
+        super().__init__(scores)
+        self.alarms = alarms
+
+    def on_train_epoch_end(self) -> None:
+        self.log("alarms", self.alarms[self.current_epoch])
+
+
+@pytest.mark.parametrize(
+    ("monitor", "alarms", "scores", "best_step"),
+    [
+        (None, [0, 0, 1], [0.1, 0.1, 0.1], 6),  # the last without an alarm
+        (None, [1, 1, 1], [0.1, 0.1, 0.1], 9),  # better than none
+        (None, [1, 0, 1], [0.1, 0.1, 0.1], 6),
+        ("val/score", [0, 1, 0], [0.2, 0.9, 0.5], 9),
+        ("val/score", [1, 0, 0], [0.9, 0.2, 0.1], 6),  # a sound epoch, however bad, replaces one with an alarm
+    ],
+)
+def test_an_epoch_with_an_alarm_is_not_the_best(
+    tmp_path: Path, monitor: str | None, alarms: list[float], scores: list[float], best_step: int
+) -> None:
+    tiny_run(tmp_path, Alarmed(alarms, scores), n_epochs=3, monitor=monitor, veto="alarms")
+    assert load(tmp_path, "best.ckpt")["global_step"] == best_step
+    assert "vetoed" not in json.loads((tmp_path / "val_metrics.json").read_text())
+
+
 def test_without_validation_there_are_checkpoints_and_no_metrics(tmp_path: Path) -> None:
     tiny_run(tmp_path, TinyTask(), n_epochs=1, monitor=None)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["best.ckpt", "last.ckpt"]

@@ -107,6 +107,9 @@ class DINOConfig(StageConfig):
     )
     momentum_end: Share = task(1.0, "The same at the end; a cosine leads there.")
     freeze_last_layer_epochs: Count = task(1, "Epochs in which the head's last layer does not learn.")
+    on_collapse: Literal["warn", "stop"] = task(
+        "warn", "When an epoch after the warm-up shows a collapse. warn: say so and go on. stop: end the run, with what usually helps."
+    )
 
     batch_size: Positive = training(4, "Volumes per step; each gives crops.n_global + crops.n_local views.")
     n_epochs: Positive = training(100, "Passes over the training volumes.")

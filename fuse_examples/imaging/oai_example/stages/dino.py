@@ -10,6 +10,7 @@ from fuse_examples.imaging.oai_example.data.classification_views import Labelled
 from fuse_examples.imaging.oai_example.data.multi_crop import MultiCrop, PretrainingViews, ViewCollation
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
+from fuse_examples.imaging.oai_example.errors import UserError
 from fuse_examples.imaging.oai_example.evaluation.embeddings import EmbeddingWriter, write_embedding_results
 from fuse_examples.imaging.oai_example.evaluation.view_pictures import ViewPictures
 from fuse_examples.imaging.oai_example.geometry.volume import Shape
@@ -25,7 +26,7 @@ from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_c
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved
 from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
 from fuse_examples.imaging.oai_example.stages.stored_cases import store_cases
-from fuse_examples.imaging.oai_example.tasks.dino import DINOTask
+from fuse_examples.imaging.oai_example.tasks.dino import ALARMS, DINOTask
 from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
@@ -75,9 +76,12 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
             environment=environment,
             interruption=interruption,
             monitor=None,  # the loss says nothing about the features: both networks move
+            veto=ALARMS,
             callbacks=[ViewPictures(config.log_images_every_n_epochs, config.crops.n_global)],
             checkpoint=start.checkpoint,
         )
+        if config.on_collapse == "stop" and task.alarms:
+            raise UserError([f"epoch {task.trainer.current_epoch}: {alarm}" for alarm in task.alarms])
         backbone.load_state_dict(task.teacher_backbone.state_dict())
         save_backbone(run.folder / EXPORTED, backbone, project)
         log.info("the teacher's backbone: dino_weights=%s", run.folder / EXPORTED)
@@ -158,4 +162,4 @@ def _task(config: DINOConfig, backbone: Backbone) -> DINOTask:
         freeze_last_layer_epochs=config.freeze_last_layer_epochs,
         koleo_weight=config.koleo_weight,
     )
-    return DINOTask(backbone, head, criterion, recipe)
+    return DINOTask(backbone, head, criterion, recipe, stop_on_alarm=config.on_collapse == "stop")

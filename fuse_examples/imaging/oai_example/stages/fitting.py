@@ -35,6 +35,7 @@ def fit_run(
     interruption: Interruption,
     monitor: str | None,
     mode: Literal["max", "min"] = "max",
+    veto: str | None = None,
     validate_every_n_epochs: int = 1,
     callbacks: Sequence[Callback] = (),
     checkpoint: Mapping[str, Any] | None = None,
@@ -49,6 +50,7 @@ def fit_run(
         environment: versions and device, for ClearML.
         interruption: owner of the signals.
         monitor, mode: the validation metric that chooses `best.ckpt`; None takes the last epoch.
+        veto: a logged count that keeps an epoch from being the best (`CheckpointWriter`).
         validate_every_n_epochs: epochs between validations.
         callbacks: the stage's own, before the writer.
         checkpoint: content of the checkpoint the run goes on from, or None.
@@ -65,6 +67,7 @@ def fit_run(
         {**project, CLEARML_TASK: clearml_task},
         monitor=monitor,
         mode=mode,
+        veto=veto,
         save_every_n_steps=config.save_every_n_steps,
         interruption=interruption,
     )

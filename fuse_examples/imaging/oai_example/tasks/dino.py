@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.utils.data import DataLoader
 
+from fuse_examples.imaging.oai_example.errors import UserError
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
 from fuse_examples.imaging.oai_example.objectives.koleo import koleo_loss
 from fuse_examples.imaging.oai_example.objectives.norm_statistics import differ_in_buffers, restore_buffers, statistics_momentum
 from fuse_examples.imaging.oai_example.objectives.teacher import start_teacher, update_teacher
+from fuse_examples.imaging.oai_example.tasks.dino_alarms import Alarm, alarms_of
 from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe, StepValues
 from fuse_examples.imaging.oai_example.tasks.dino_watch import DINOWatch
 from fuse_examples.imaging.oai_example.training.optimisation import parameter_groups
@@ -28,6 +30,10 @@ log = logging.getLogger(__name__)
 Batch = dict[str, Any]
 STATISTICS_VOLUMES = 128
 """How many volumes normalisation statistics start from."""
+MOST_SKIPPED_STEPS = 20
+"""So many steps in a row without finite gradients end the run: they do not come from a single damaged volume."""
+ALARMS = "dino/alarms"
+"""Logged at the end of each epoch: how many alarms it raised."""
 
 
 class Outputs(NamedTuple):
@@ -67,9 +73,18 @@ class DINOTask(pl.LightningModule):
 
     Attributes:
         student_backbone, student_head, teacher_backbone, teacher_head, criterion: also the prefixes of keys in checkpoints.
+        alarms: of the last epoch.
     """
 
-    def __init__(self, backbone: Backbone, head: nn.Module, criterion: DINOLoss, recipe: DINORecipe | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        criterion: DINOLoss,
+        recipe: DINORecipe | None = None,
+        *,
+        stop_on_alarm: bool = False,
+    ) -> None:
         """Copy the teacher from the student, so load weights into `backbone` beforehand.
 
         Args:
@@ -77,6 +92,7 @@ class DINOTask(pl.LightningModule):
             head: (B, F) to (B, K) logits, its last layer being `last_layer`.
             criterion: the loss with its centre.
             recipe: schedules and optimiser values.
+            stop_on_alarm: end the run at the end of an epoch that raised an alarm.
         """
         super().__init__()
         self.student_backbone = backbone
@@ -85,9 +101,12 @@ class DINOTask(pl.LightningModule):
         self.teacher_head = start_teacher(head)
         self.criterion = criterion
         self.recipe = recipe or DINORecipe()
+        self.stop_on_alarm = stop_on_alarm
         self._pending_logits: list[Tensor] = []  # the teacher's, of the batches since the last optimiser step
         self._watch = DINOWatch()
         self._is_stepping = False
+        self._n_skipped_in_a_row = 0
+        self.alarms: tuple[Alarm, ...] = ()
         self.train()  # Lightning trains modules in the mode it finds them in, and a loaded backbone may come in evaluation mode
 
     def train(self, mode: bool = True) -> "DINOTask":
@@ -143,17 +162,12 @@ class DINOTask(pl.LightningModule):
         values = self.values_at(self.trainer.global_step)
         outputs = self._both_networks(batch)
         loss: Tensor = self.criterion(outputs.student_logits, outputs.teacher_logits, values.teacher_temperature)
-        self.log("train/loss", loss.detach(), prog_bar=True)
+        self._watch_batch(loss.detach(), outputs, values)
         if self.recipe.koleo_weight > 0:
             koleo = torch.stack([koleo_loss(view) for view in outputs.student_features]).mean()
             self.log("train/koleo", koleo.detach())
             loss = loss + self.recipe.koleo_weight * koleo
         self._pending_logits.append(outputs.teacher_logits)
-        self.log_dict({f"dino/{name}": value for name, value in asdict(values).items()})
-        figures = self._watch.batch_figures(
-            self.criterion, outputs.teacher_features, outputs.teacher_logits, outputs.student_logits, values.teacher_temperature
-        )
-        self.log_dict(figures)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -212,9 +226,16 @@ class DINOTask(pl.LightningModule):
             _drop_gradients(self.student_head.get_submodule("last_layer"))
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
         self._is_stepping = bool(torch.nn.utils.get_total_norm(gradients).isfinite())
+        self._watch.step_done(skipped=not self._is_stepping)
+        self._n_skipped_in_a_row = 0 if self._is_stepping else self._n_skipped_in_a_row + 1
         if not self._is_stepping:
             log.warning("step %d is skipped: its gradients are not finite", self.trainer.global_step)
             _drop_gradients(self)
+        if self._n_skipped_in_a_row >= MOST_SKIPPED_STEPS:
+            raise UserError(
+                f"not finite: the gradients of {self._n_skipped_in_a_row} steps in a row, up to step {self.trainer.global_step}, were "
+                "not finite, so nothing is learnt any more. Lower learning_rate or set precision: fp32, and start anew."
+            )
 
     def optimizer_step(
         self,
@@ -251,13 +272,34 @@ class DINOTask(pl.LightningModule):
 
     # --- what is watched
 
+    def _watch_batch(self, loss: Tensor, outputs: Outputs, values: StepValues) -> None:
+        self.log("train/loss", loss, prog_bar=True)
+        self.log_dict({f"dino/{name}": value for name, value in asdict(values).items()})
+        figures = self._watch.batch_figures(
+            self.criterion, loss, outputs.teacher_features, outputs.teacher_logits, outputs.student_logits, values.teacher_temperature
+        )
+        self.log_dict(figures)
+
     def on_train_epoch_start(self) -> None:
         """Begin the epoch's figures."""
-        self._watch.begin_epoch()
+        self._watch.begin_epoch(self.student_backbone, self.teacher_backbone)
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's figures."""
-        self.log_dict(self._watch.epoch_figures(), sync_dist=True)
+        """Log the epoch's figures, and raise its alarms."""
+        figures = self._watch.epoch_figures(self.student_backbone, self.teacher_backbone)
+        if figures is not None:
+            logged = {"effective_rank": figures.effective_rank, "prototypes_used": figures.prototypes_used}
+            logged["skipped_steps"] = float(figures.n_skipped)
+            self.log_dict({f"dino/{name}": value for name, value in logged.items()}, sync_dist=True)
+            self._raise_alarms(alarms_of(figures, warmed_up=self.current_epoch >= self.recipe.warmup_epochs))
+
+    def _raise_alarms(self, alarms: Sequence[Alarm]) -> None:
+        self.alarms = tuple(alarms)
+        self.log(ALARMS, float(len(alarms)))
+        for alarm in alarms:
+            log.warning("epoch %d: %s", self.current_epoch + 1, alarm)
+        if alarms and self.stop_on_alarm:
+            self.trainer.should_stop = True
 
 
 def _embed_views(backbone: Backbone, views: Sequence[Tensor]) -> list[Tensor]:

@@ -1,10 +1,13 @@
 """What is watched in a DINO run, batch by batch and over an epoch, to tell learning from collapse."""
 
+import math
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fuse_examples.imaging.oai_example.objectives import collapse
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
+from fuse_examples.imaging.oai_example.tasks.dino_alarms import EpochFigures
 
 FEATURE_ROWS = 1024
 """How many of the teacher's latest features the effective rank is of."""
@@ -15,21 +18,33 @@ class DINOWatch:
 
     def __init__(self) -> None:
         self._recent_features: list[Tensor] = []
+        self._distribution: Tensor | None = None  # the teacher's, added up over rows
         self._used_prototypes: Tensor | None = None
+        self._totals: dict[str, Tensor] = {}
+        self._n_batches = self._n_rows = self._n_steps = self._n_skipped = 0
+        self._teacher_weight: Tensor | None = None
+        self._student_norm: Tensor | None = None
 
-    def begin_epoch(self) -> None:
-        """Forget the epoch before."""
-        self._recent_features = []
-        self._used_prototypes = None
+    def begin_epoch(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Forget the epoch before, and note where both networks stand."""
+        self.__init__()  # type: ignore[misc]  # all there is to forget
+        self._teacher_weight, self._student_norm = _a_weight(teacher).clone(), _norm(student)
 
     @torch.no_grad()
     def batch_figures(
-        self, criterion: DINOLoss, features: Tensor, teacher_logits: Tensor, student_logits: Tensor, teacher_temperature: float
+        self,
+        criterion: DINOLoss,
+        loss: Tensor,
+        features: Tensor,
+        teacher_logits: Tensor,
+        student_logits: Tensor,
+        teacher_temperature: float,
     ) -> dict[str, Tensor]:
         """Take note of one batch and return its figures by logged name.
 
         Args:
             criterion: the loss, for its temperatures and centre.
+            loss: the batch's.
             features: the teacher's, (V_t * B, F).
             teacher_logits: (V_t, B, K).
             student_logits: (V_s, B, K).
@@ -37,24 +52,49 @@ class DINOWatch:
         """
         probabilities = criterion.teacher_probabilities(teacher_logits, teacher_temperature)
         log_probabilities = criterion.student_log_probabilities(student_logits)
-        used = collapse.prototypes_used(probabilities)
-        self._used_prototypes = used if self._used_prototypes is None else self._used_prototypes | used
-        self._recent_features = _latest([*self._recent_features, features.float()])
-        return {
+        figures = {
             "dino/teacher_entropy": collapse.mean_entropy(probabilities),
             "dino/student_entropy": collapse.mean_entropy(log_probabilities.exp()),
             "dino/kl": collapse.teacher_student_divergence(probabilities, log_probabilities),
             "dino/center_norm": criterion.center.norm(),
         }
+        if loss.isfinite():  # a damaged volume is counted, and leaves the other figures alone
+            self._take(probabilities, features, {"loss": loss.detach()} | figures)
+        return figures
 
-    def epoch_figures(self) -> dict[str, Tensor]:
-        """Figures that take many volumes, by logged name: the rank of the teacher's features and the share of prototypes it used."""
-        if self._used_prototypes is None:
-            return {}
-        return {
-            "dino/effective_rank": collapse.effective_rank(torch.cat(self._recent_features)),
-            "dino/prototypes_used": self._used_prototypes.float().mean(),
-        }
+    def _take(self, probabilities: Tensor, features: Tensor, figures: dict[str, Tensor]) -> None:
+        used, together = collapse.prototypes_used(probabilities), probabilities.flatten(0, -2).sum(dim=0)
+        self._used_prototypes = used if self._used_prototypes is None else self._used_prototypes | used
+        self._distribution = together if self._distribution is None else self._distribution + together
+        self._n_rows += probabilities[..., 0].numel()
+        self._recent_features = _latest([*self._recent_features, features.float()])
+        for name, value in figures.items():
+            self._totals[name] = self._totals.get(name, torch.zeros_like(value)) + value
+        self._n_batches += 1
+
+    def step_done(self, *, skipped: bool) -> None:
+        """Count an optimiser step."""
+        self._n_steps += 1
+        self._n_skipped += skipped
+
+    def epoch_figures(self, student: nn.Module, teacher: nn.Module) -> EpochFigures | None:
+        """What the epoch has shown; None where no batch had a finite loss and no step was skipped."""
+        if self._distribution is None or self._used_prototypes is None:
+            return _nothing_finite(self._n_steps, self._n_skipped) if self._n_skipped else None
+        features = torch.cat(self._recent_features)
+        return EpochFigures(
+            loss=float(self._totals["loss"] / self._n_batches),
+            teacher_entropy=float(self._totals["dino/teacher_entropy"] / self._n_batches),
+            largest_share=float(self._distribution.max() / self._n_rows),
+            prototypes_used=float(self._used_prototypes.float().mean()),
+            effective_rank=float(collapse.effective_rank(features)),
+            n_features=len(features),
+            n_prototypes=len(self._distribution),
+            n_steps=self._n_steps,
+            n_skipped=self._n_skipped,
+            weight_growth=1.0 if self._student_norm is None else float(_norm(student) / self._student_norm),
+            teacher_moved=self._teacher_weight is None or not torch.equal(self._teacher_weight, _a_weight(teacher)),
+        )
 
 
 def _latest(features: list[Tensor]) -> list[Tensor]:
@@ -62,3 +102,17 @@ def _latest(features: list[Tensor]) -> list[Tensor]:
     while sum(len(rows) for rows in features[1:]) >= FEATURE_ROWS:
         features = features[1:]
     return features
+
+
+def _nothing_finite(n_steps: int, n_skipped: int) -> EpochFigures:
+    unknown = math.nan
+    return EpochFigures(unknown, unknown, unknown, unknown, unknown, 0, 1, n_steps, n_skipped, weight_growth=1.0, teacher_moved=True)
+
+
+def _a_weight(network: nn.Module) -> Tensor:
+    """One parameter of a network: any of them moves when the network moves."""
+    return next(network.parameters()).detach()
+
+
+def _norm(network: nn.Module) -> Tensor:
+    return torch.nn.utils.get_total_norm([parameter.detach() for parameter in network.parameters()])

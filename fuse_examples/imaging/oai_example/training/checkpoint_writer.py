@@ -30,6 +30,7 @@ class CheckpointWriter(Checkpoint):
         project: what the stage wants to travel in each checkpoint: plain values and tensors. The format version is added.
         monitor: name of the logged validation metric that chooses `best.ckpt`; None makes the last epoch the best.
         mode: whether a larger or a smaller value of it is better.
+        veto: name of a logged count; an epoch in which it is not 0 is the best only as long as there is no other.
         save_every_n_steps: also write `last.ckpt` after each so many optimiser steps.
         interruption: the owner of the signals, or None when there is none.
     """
@@ -41,11 +42,12 @@ class CheckpointWriter(Checkpoint):
         *,
         monitor: str | None,
         mode: Literal["max", "min"] = "max",
+        veto: str | None = None,
         save_every_n_steps: int | None = None,
         interruption: Interruption | None = None,
     ) -> None:
         self.folder, self.project = folder, project
-        self.monitor, self.mode = monitor, mode
+        self.monitor, self.mode, self.veto = monitor, mode, veto
         self.save_every_n_steps, self.interruption = save_every_n_steps, interruption
         self.best: dict[str, Any] | None = None
         self._validated = False
@@ -129,7 +131,8 @@ class CheckpointWriter(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best epoch so far."""
-        self.best = state_dict["best"]
+        best = state_dict["best"]
+        self.best = None if best is None else {"vetoed": False, **best}
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the project's entry, the state of the random numbers of each rank, and whether early stopping has ended the run."""
@@ -172,6 +175,9 @@ class CheckpointWriter(Checkpoint):
         """Compare this epoch's validation with the best so far and, when it is better, take it down."""
         logged = trainer.callback_metrics.items()
         metrics = {name: float(value) for name, value in logged if not name.startswith("train/")}
+        vetoed = self.veto is not None and metrics.get(self.veto, 0.0) > 0
+        if vetoed and self.best is not None and not self.best["vetoed"]:
+            return False
         if self.monitor is None:
             value = None
         elif not self._validated:
@@ -182,7 +188,8 @@ class CheckpointWriter(Checkpoint):
             )
         else:
             value = metrics[self.monitor]
-            if not self._beats(value):
+            is_first_sound = not vetoed and self.best is not None and self.best["vetoed"] and value == value
+            if not is_first_sound and not self._beats(value):
                 return False
         self.best = {
             "monitor": self.monitor,
@@ -190,6 +197,7 @@ class CheckpointWriter(Checkpoint):
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "metrics": metrics,
+            "vetoed": vetoed,
         }
         if metrics and trainer.is_global_zero:
             self._write_metrics()
@@ -198,7 +206,8 @@ class CheckpointWriter(Checkpoint):
     def _write_metrics(self) -> None:
         assert self.best is not None
         # Epochs count from 1 wherever people read them.
-        write_json(self.folder / METRICS, {**self.best, "epoch": self.best["epoch"] + 1})
+        told = {name: value for name, value in self.best.items() if name != "vetoed"}
+        write_json(self.folder / METRICS, {**told, "epoch": self.best["epoch"] + 1})
 
     def _beats(self, value: float) -> bool:
         if self.best is None or self.best["value"] is None:

@@ -1,0 +1,124 @@
+"""Named alarms of a DINO run: what an epoch's figures look like when the run goes wrong, and what usually helps.
+
+A loss that falls says little, since the target moves; each of these states has a mark of its own. The thresholds lie far from what
+healthy runs show, so that an alarm is worth stopping for.
+"""
+
+import math
+from dataclasses import dataclass
+
+UNIFORM_SHARE = 0.99  # of ln K, for the loss and the teacher's entropy
+ONE_PROTOTYPE_SHARE = 0.9  # of the teacher's mean distribution
+SMALLEST_RANK = 2.0
+WORSE_THAN_GUESSING = 1.0  # nats above ln K
+MOST_GROWTH = 5.0  # of the norm of the student's weights within an epoch
+
+
+@dataclass(frozen=True)
+class EpochFigures:
+    """What an epoch has shown.
+
+    Attributes:
+        loss: mean of the DINO loss over the epoch's steps, in nats.
+        teacher_entropy: mean entropy of the teacher's distributions, in nats.
+        largest_share: of one prototype in the teacher's mean distribution.
+        prototypes_used: share of the prototypes that were the likeliest of at least one view.
+        effective_rank: of the teacher's latest features.
+        n_features: how many features the rank is of.
+        n_prototypes: K.
+        n_steps, n_skipped: optimiser steps, and those left out because gradients were not finite.
+        weight_growth: norm of the student's weights at the end of the epoch, over that at its beginning.
+        teacher_moved: whether the teacher has changed since the epoch began.
+    """
+
+    loss: float
+    teacher_entropy: float
+    largest_share: float
+    prototypes_used: float
+    effective_rank: float
+    n_features: int
+    n_prototypes: int
+    n_steps: int
+    n_skipped: int
+    weight_growth: float
+    teacher_moved: bool
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A state that a run should not be in."""
+
+    name: str
+    seen: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.seen} {self.remedy}"
+
+
+def alarms_of(figures: EpochFigures, *, warmed_up: bool) -> tuple[Alarm, ...]:
+    """The alarms that an epoch's figures raise; before the end of the warm-up only those that no warm-up explains."""
+    found = [_not_finite(figures), _still_teacher(figures), _diverging(figures, warmed_up)]
+    if warmed_up:
+        found += [_uniform(figures), _one_prototype(figures), _dimensional(figures)]
+    return tuple(alarm for alarm in found if alarm is not None)
+
+
+def _not_finite(figures: EpochFigures) -> Alarm | None:
+    if not figures.n_skipped:
+        return None
+    seen = f"{figures.n_skipped} of {figures.n_steps} steps were skipped, because their gradients were not finite."
+    return Alarm(
+        "not finite",
+        seen,
+        "Look for damaged volumes with prepare.check --full; if there are none, set precision: fp32 or lower learning_rate.",
+    )
+
+
+def _still_teacher(figures: EpochFigures) -> Alarm | None:
+    if figures.teacher_moved or figures.n_skipped == figures.n_steps:
+        return None
+    return Alarm(
+        "still teacher", "the teacher has not changed in the whole epoch, so the student learns random targets.", "Lower momentum_start."
+    )
+
+
+def _uniform(figures: EpochFigures) -> Alarm | None:
+    highest = math.log(figures.n_prototypes)
+    if not min(figures.loss, figures.teacher_entropy) >= UNIFORM_SHARE * highest:  # so that figures which are not numbers pass
+        return None
+    seen = (
+        f"the loss ({figures.loss:.3f}) and the teacher's entropy ({figures.teacher_entropy:.3f}) lie at ln K = {highest:.3f}: every scan "
+        "gets the same uniform output."
+    )
+    return Alarm(
+        "uniform collapse", seen, "Lower teacher_temperature or learning_rate, raise momentum_start, or set head.use_batch_norm: true."
+    )
+
+
+def _one_prototype(figures: EpochFigures) -> Alarm | None:
+    if figures.largest_share < ONE_PROTOTYPE_SHARE:
+        return None
+    seen = f"one prototype of {figures.n_prototypes} takes {figures.largest_share:.0%} of the teacher's output: every scan gets the same."
+    return Alarm("one-prototype collapse", seen, "Lower center_momentum, set centering: sinkhorn, or raise teacher_temperature.")
+
+
+def _dimensional(figures: EpochFigures) -> Alarm | None:
+    if figures.effective_rank >= SMALLEST_RANK or figures.n_features < 2 * SMALLEST_RANK:
+        return None
+    seen = (
+        f"the effective rank of {figures.n_features} features is {figures.effective_rank:.2f}: scans differ in a single direction at most."
+    )
+    remedy = "Look at the pictures of the views; if they show structure, lower learning_rate or set koleo_weight: 0.1."
+    return Alarm("dimensional collapse", seen, remedy)
+
+
+def _diverging(figures: EpochFigures, warmed_up: bool) -> Alarm | None:
+    highest = math.log(figures.n_prototypes)
+    if figures.weight_growth > MOST_GROWTH:
+        seen = f"the norm of the student's weights has grown {figures.weight_growth:.0f} times in the epoch."
+    elif warmed_up and figures.loss > highest + WORSE_THAN_GUESSING:
+        seen = f"the loss is {figures.loss:.3f}, and guessing costs ln K = {highest:.3f}."
+    else:
+        return None
+    return Alarm("diverging", seen, "Lower learning_rate, or raise warmup_epochs.")

@@ -61,12 +61,12 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
     preprocessing = preprocessing_of(config, config.crops.global_size)
     if check:
         data = _training_data(config, cases, preprocessing, None)
-        try_out(config, _task(config, backbone), data, cases, [*_facts(config, data, backbone), *rules])
+        try_out(config, _task(config, backbone, _recipe(config)), data, cases, [*_facts(config, data, backbone), *rules])
         return
     with run.opened(config.dump(), (*start.notes, *seen, *rules)) as environment:
         keep_report(report, run.folder)
         project = project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients)
-        task = _task(config, backbone)
+        task = _task(config, backbone, _recipe(config))
         fit_run(
             config,
             run,
@@ -137,7 +137,7 @@ def _facts(config: DINOConfig, data: VolumeDataModule, backbone: Backbone) -> li
     return [store_size(data.volumes), *padding_lines(backbone, _sizes(config))]
 
 
-def _task(config: DINOConfig, backbone: Backbone) -> DINOTask:
+def _task(config: DINOConfig, backbone: Backbone, recipe: DINORecipe | None = None) -> DINOTask:
     head = DINOProjectionHead(
         backbone.feature_dim,
         config.head.hidden_dim,
@@ -148,7 +148,11 @@ def _task(config: DINOConfig, backbone: Backbone) -> DINOTask:
         norm_last_layer=config.head.norm_last_layer,
     )
     criterion = DINOLoss(number(config.head.n_prototypes), config.student_temperature, config.center_momentum, config.centering)
-    recipe = DINORecipe(
+    return DINOTask(backbone, head, criterion, recipe, stop_on_alarm=config.on_collapse == "stop")
+
+
+def _recipe(config: DINOConfig) -> DINORecipe:
+    return DINORecipe(
         learning_rate=number(config.learning_rate),
         learning_rate_end=config.learning_rate_end,
         warmup_epochs=number(config.warmup_epochs),
@@ -162,4 +166,3 @@ def _task(config: DINOConfig, backbone: Backbone) -> DINOTask:
         freeze_last_layer_epochs=config.freeze_last_layer_epochs,
         koleo_weight=config.koleo_weight,
     )
-    return DINOTask(backbone, head, criterion, recipe, stop_on_alarm=config.on_collapse == "stop")

@@ -78,8 +78,20 @@ def test_predictions_are_a_row_per_case_with_names_and_probabilities(tested: Pat
             probabilities = [float(value) for name, value in row.items() if name.startswith(f"{target}_probability")]
             assert len(probabilities) == len(classes)
             assert sum(probabilities) == pytest.approx(1, abs=1e-5)
-            assert row[f"{target}_predicted"] == classes[int(np.argmax(probabilities))]
+            if target == "grade":
+                assert row[f"{target}_predicted"] == classes[int(np.argmax(probabilities))]
             assert row[f"{target}_truth"] == truth[target]
+
+
+def test_the_threshold_of_validation_decides_in_the_test(tested: Path, trained: Path) -> None:
+    thresholds = read_checkpoint(trained / "checkpoints" / "best.ckpt", "")["thresholds"]
+    assert set(thresholds) <= {"size", "tone"}
+    assert "size" in thresholds
+    entry = small_stages.read_json(tested / "metrics.json")["size"]
+    assert entry["threshold"]["value"] == thresholds["size"]
+    for row in rows_of(tested / "predictions.csv"):
+        called = float(row["size_probability_large"]) >= thresholds["size"]
+        assert row["size_predicted"] == ("large" if called else "small")
 
 
 def test_metrics_are_scikit_learns_on_the_table_and_empty_cells_do_not_count(tested: Path) -> None:
@@ -215,3 +227,37 @@ def test_left_right_flips_are_refused_where_the_side_is_the_target(cases: Path, 
     assert "augmentation.flip_axes has left_right, but the name of 'side' in cls_targets says a side" in capsys.readouterr().err
     small_stages.run("classification", table, tmp_path / "results", augmentation=flips)
     small_stages.run("classification", table, tmp_path / "results", cls_targets=["side"], experiment="sides")
+
+
+def test_classes_grades_and_numbers_together(cases: Path, tmp_path: Path) -> None:
+    rows = [{**row, "path": str(cases.parent / row["path"])} for row in rows_of(cases)]
+    for number, row in enumerate(rows):
+        row["KL"] = ("0: none", "2: mild", "10: severe")[number % 3] if number % 5 else ""
+        row["age"] = f"{60 + number % 7}.5" if number % 4 else ""
+    table = small_stages.write_table(tmp_path / "typed.csv", rows)
+    settings = {"cls_targets": ["size", "KL", "age"], "target_types": {"KL": "ordinal", "age": "continuous"}}
+    changes = {"sample_by": "size", "focal_gamma": 1.0, "label_smoothing": 0.1, "n_epochs": 2, "early_stopping_patience": 3}
+    folder = small_stages.run("classification", table, tmp_path / "results", **settings, **changes)
+    log = (folder / "log.txt").read_text()
+    assert "KL: training cases per grade: '0: none' 2, '2: mild' 2, '10: severe' 2\n" in log
+    assert "age: 6 training cases, mean 63.5, standard deviation" in log
+    best = small_stages.read_json(folder / "val_metrics.json")
+    assert best["monitor"] == "val/score"
+    assert {"val/auc/size", "val/kappa/KL", "val/mae/KL", "val/r2/age", "val/mae/age", "val/score"} <= set(best["metrics"])
+    word = f"test_ckpt={folder / 'checkpoints' / 'best.ckpt'}"
+    tested = small_stages.run("classification", table, tmp_path / "results", word, **settings) / "test"
+    metrics = small_stages.read_json(tested / "metrics.json")
+    assert [(name, entry["type"], entry["n_missing"]) for name, entry in metrics.items()] == [
+        ("size", "categorical", 0), ("KL", "ordinal", 1), ("age", "continuous", 2),
+    ]  # fmt: skip
+    known = [row for row in rows_of(tested / "predictions.csv") if row["age_truth"]]
+    truth, predicted = ([float(row[f"age_{what}"]) for row in known] for what in ("truth", "predicted"))
+    assert metrics["age"]["mae"]["value"] == pytest.approx(np.mean(np.abs(np.subtract(truth, predicted))))
+    assert 55 < np.mean(predicted) < 75  # in years, not in deviations
+
+
+def test_a_value_that_does_not_fit_its_type_is_an_error_with_its_rows(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert small_stages.start("classification", cases, tmp_path / "results", target_types={"size": "ordinal"}) == 2
+    assert "size is 'large' in rows 2, 4, 6" in capsys.readouterr().err

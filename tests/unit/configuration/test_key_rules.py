@@ -225,3 +225,29 @@ def test_a_side_as_a_word_of_its_own_is_seen(name: str) -> None:
 def test_letters_inside_a_word_are_no_side(name: str) -> None:
     assert not names_a_side(name, STRUCTURE_WORDS)
     assert names_a_side(name, TARGET_WORDS) == (name == "side")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target_types": "{V00COHRT: ordinal}"},
+         "target_types names 'V00COHRT', which is not among cls_targets; did you mean 'V00COHORT'?"),
+        ({"target_types": "{V00COHORT: ordinary}"},
+         "target_types: must be a block of 'column: type', each categorical, ordinal or continuous, found {V00COHORT: 'ordinary'}"),
+        ({"target_types": "{V00COHORT: ordinal}", "positive_class": "{V00COHORT: a}"},
+         "positive_class names 'V00COHORT', which target_types says is ordinal; only categorical targets have one"),
+        ({"sample_by": "V00COHRT"}, "sample_by is 'V00COHRT', which is not among cls_targets; did you mean 'V00COHORT'?"),
+        ({"target_types": "{V00COHORT: continuous}", "sample_by": "V00COHORT"},
+         "sample_by is 'V00COHORT', a continuous target, which has no classes to draw equally often"),
+        ({"target_types": "{V00COHORT: ordinal}", "focal_gamma": "2.0"}, "focal_gamma is set, but no target is categorical; set it to 0"),
+        ({"target_types": "{V00COHORT: ordinal}", "label_smoothing": "0.1"},
+         "label_smoothing is set, but no target is categorical; set it to 0"),
+    ],
+)  # fmt: skip
+def test_types_of_targets_fit_what_else_is_set(changes: dict[str, str], message: str) -> None:
+    assert problems(ClassificationConfig, **changes) == [message]
+
+
+def test_types_sampling_and_losses_that_fit() -> None:
+    assert problems(ClassificationConfig, target_types="{V00COHORT: ordinal}", sample_by="V00COHORT") == []
+    assert problems(ClassificationConfig, cls_targets="[a, b]", target_types="{b: continuous}", focal_gamma="2.0", sample_by="a") == []

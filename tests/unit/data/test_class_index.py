@@ -91,5 +91,11 @@ def test_validation_folds_that_cannot_score_an_epoch_are_refused() -> None:
 
 def test_it_travels_as_plain_values() -> None:
     index = ClassIndex("grade", ("a", "b"), (3, 4), "a")
-    assert index.as_dict() == {"target": "grade", "classes": ["a", "b"], "counts": [3, 4], "positive": "a"}
+    assert index.as_dict() == {
+        "target": "grade",
+        "type": "categorical",
+        "classes": ["a", "b"],
+        "counts": [3, 4],
+        "positive": "a",
+    }
     assert ClassIndex.from_dict(index.as_dict()) == index

@@ -11,7 +11,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from fuse_examples.imaging.oai_example.configuration.blocks import VolumeAugmentation
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.class_index import ClassIndex
-from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes, balanced_weights
+from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes, balanced_sampling, balanced_weights
 from fuse_examples.imaging.oai_example.data.intensity import measure
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.sampler import SampleKey
@@ -105,3 +105,16 @@ def test_balanced_weights_are_scikit_learns() -> None:
     labels = np.repeat([0, 1, 2], index.counts)
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
     np.testing.assert_allclose(balanced_weights(index).numpy(), expected, rtol=1e-6)
+
+
+def test_balanced_sampling_draws_each_class_as_often() -> None:
+    volumes = [Volumes(grade) for grade in ["a"] * 6 + ["b"] * 2 + [None] * 2]
+    chances = balanced_sampling(volumes, INDEX)  # type: ignore[arg-type]
+    assert chances.sum() == pytest.approx(1)
+    assert [chances[:6].sum(), chances[6:8].sum(), chances[8:].sum()] == pytest.approx([0.4, 0.4, 0.2])
+
+
+def test_a_repeated_case_is_augmented_anew() -> None:
+    settings = {"rotation_degrees": 30, "probability": 1}
+    assert not torch.equal(item(settings, SampleKey(1, 0)), item(settings, SampleKey(1, 0, 1)))
+    assert torch.equal(item(settings, SampleKey(1, 0, 1)), item(settings, SampleKey(1, 0, 1)))

@@ -1,5 +1,6 @@
 """The order of a run's samples: a function of (seed, epoch), taken up anywhere, dealt out to ranks."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,7 +70,7 @@ def test_the_kth_batches_of_the_ranks_are_the_kth_global_batch(n_rows: int, batc
 
 def test_evaluation_is_in_order_and_the_same_in_every_epoch() -> None:
     sampler = EpochSampler(5, 2, 9, shuffle=False)
-    expected = [[(0, 0), (0, 1)], [(0, 2), (0, 3)], [(0, 4)]]
+    expected = [[(0, 0, 0), (0, 1, 0)], [(0, 2, 0), (0, 3, 0)], [(0, 4, 0)]]
     assert epoch_of(sampler, 0) == expected
     assert epoch_of(sampler, 3) == expected
 
@@ -92,3 +93,24 @@ def test_in_the_middle_of_an_epoch_other_rows_are_refused_and_between_epochs_tak
         data.train_sampler(12, 2, 4)
     data.load_state_dict(state | {"batch": 0})
     assert data.train_sampler(12, 2, 4).position == (2, 0)
+
+
+def test_rows_are_drawn_by_their_weights_and_a_repeated_row_says_so() -> None:
+    weights = np.array([1.0] * 90 + [9.0] * 10)
+    sampler = EpochSampler(100, 8, 3, weights=weights)
+    keys = [key for epoch in range(40) for batch in epoch_of(sampler, epoch) for key in batch]
+    assert len(keys) == len(set(keys)) == 4000  # no view twice
+    assert np.mean([key.row >= 90 for key in keys]) == pytest.approx(0.5, abs=0.03)
+    first = [key for batch in epoch_of(sampler, 7) for key in batch]
+    for row in {key.row for key in first}:
+        assert [key.repeat for key in first if key.row == row] == list(range(sum(key.row == row for key in first)))
+
+
+def test_weighted_draws_depend_on_seed_and_epoch_alone_and_can_be_taken_up_anywhere() -> None:
+    weights = np.arange(1.0, 21.0)
+    whole = epoch_of(EpochSampler(20, 3, 1, weights=weights), 4)
+    assert epoch_of(EpochSampler(20, 3, 1, weights=10 * weights, position=Position(4, 2)), 4) == whole[2:]
+    assert epoch_of(EpochSampler(20, 3, 2, weights=weights), 4) != whole
+    ranks = [epoch_of(EpochSampler(20, 3, 1, weights=weights, rank=rank, world_size=2), 4) for rank in range(2)]
+    together = epoch_of(EpochSampler(20, 6, 1, weights=weights), 4)
+    assert [sorted([*one, *two]) for one, two in zip(*ranks, strict=True)] == [sorted(batch) for batch in together]

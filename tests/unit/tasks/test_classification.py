@@ -1,6 +1,7 @@
 """The classifier's loss and validation: which cases and targets count, and by how much."""
 
 import math
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fuse_examples.imaging.oai_example.models.heads import ClassificationHeads
+from fuse_examples.imaging.oai_example.objectives.target_objectives import ClassObjective, GradeObjective, NumberObjective
+from fuse_examples.imaging.oai_example.objectives.threshold import best_threshold
 from fuse_examples.imaging.oai_example.tasks.classification import ClassificationRecipe, ClassificationTask
 
 WEIGHTS = {"size": torch.tensor([1.0, 3.0]), "grade": torch.tensor([0.5, 1.0, 2.0])}
@@ -30,7 +33,8 @@ class TinyBackbone(nn.Module):
 def make_task(*, freeze: bool = False) -> ClassificationTask:
     torch.manual_seed(0)
     heads = ClassificationHeads(4, {"size": 2, "grade": 3})
-    return ClassificationTask(TinyBackbone(), heads, WEIGHTS, ClassificationRecipe(1e-3, 1e-2, 0.1, 0, freeze))  # type: ignore[arg-type]
+    objectives = {target: ClassObjective(weights) for target, weights in WEIGHTS.items()}
+    return ClassificationTask(TinyBackbone(), heads, objectives, ClassificationRecipe(1e-3, 1e-2, 0.1, 0, freeze))  # type: ignore[arg-type]
 
 
 def images(n: int) -> Tensor:
@@ -75,7 +79,7 @@ def test_each_target_has_a_head_of_its_own() -> None:
     found = task(images(2))
     assert {target: tuple(scores.shape) for target, scores in found.items()} == {"size": (2, 2), "grade": (2, 3)}
     prediction = task.predict_step({"image": images(2), "row": torch.tensor([4, 5])}, 0)
-    for target, probabilities in prediction["probabilities"].items():
+    for target, probabilities in prediction["predictions"].items():
         torch.testing.assert_close(probabilities, found[target].softmax(dim=1))
 
 
@@ -124,3 +128,39 @@ class TestValidation:
         metrics, _ = self.validated({"size": [0, 0, 0, 0], "grade": [0, 1, 2, 0]})
         assert math.isnan(metrics["val/auc/size"])
         assert metrics["val/auc"] == pytest.approx(metrics["val/auc/grade"])
+
+
+def test_grades_and_numbers_are_scored_beside_classes_and_the_threshold_travels() -> None:
+    torch.manual_seed(0)
+    objectives = {
+        "size": ClassObjective(WEIGHTS["size"], positive=1),
+        "KL": GradeObjective(torch.ones(3)),
+        "age": NumberObjective(60.0, 5.0),
+    }
+    heads = ClassificationHeads(4, {target: objective.n_outputs for target, objective in objectives.items()})
+    recipe = ClassificationRecipe(1e-3, 1e-2, 0.1, 0)
+    task = ClassificationTask(TinyBackbone(), heads, objectives, recipe).eval()  # type: ignore[arg-type]
+    assert task.monitor == "val/score"
+    labels = {
+        "size": torch.tensor([0, 1, -1, 1]),
+        "KL": torch.tensor([0, 2, 1, -1]),
+        "age": torch.tensor([60.0, math.nan, 70.0, 55.0], dtype=torch.float64),
+    }
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    batch = {"image": images(4), "labels": labels}
+    (metrics,) = trainer.validate(task, DataLoader([batch], batch_size=None), verbose=False)
+    with torch.no_grad():
+        predictions = task.predict_step({**batch, "row": torch.arange(4)}, 0)["predictions"]
+    known = [0, 1, 3]
+    assert metrics["val/auc"] == pytest.approx(roc_auc_score(labels["size"][known], predictions["size"][known, 1]))
+    assert metrics["val/r2/age"] == pytest.approx(objectives["age"].scores(labels["age"][[0, 2, 3]], predictions["age"][[0, 2, 3]])["r2"])
+    expected = (metrics["val/auc"] + metrics["val/kappa/KL"] + metrics["val/r2/age"]) / 3
+    assert metrics["val/score"] == pytest.approx(expected)
+    saved: dict[str, Any] = {}
+    task.on_save_checkpoint(saved)
+    assert saved == {"thresholds": {"size": best_threshold(labels["size"][known].numpy() == 1, predictions["size"][known, 1].numpy())}}
+    other = make_task()
+    other.on_load_checkpoint(saved)
+    assert other.thresholds == task.thresholds
+    other.on_load_checkpoint({})  # of a run before there were thresholds
+    assert other.thresholds == {}

@@ -9,10 +9,13 @@ from fuse_examples.imaging.oai_example.configuration.kinds import (
     Columns,
     Flag,
     Names,
+    NotNegative,
     Positive,
     PositiveNumber,
     ShareBelowOne,
     Size,
+    Text,
+    TypeOfTarget,
 )
 from fuse_examples.imaging.oai_example.configuration.settings import (
     REQUIRED,
@@ -43,7 +46,10 @@ class ClassificationConfig(StageConfig):
         *StageConfig.RULES,
         rules.validation_folds_are_named,
         classification_rules.targets_are_columns_of_their_own,
+        classification_rules.types_belong_to_targets,
         classification_rules.positive_classes_belong_to_targets,
+        classification_rules.sampling_is_by_a_target_with_classes,
+        classification_rules.losses_of_classes_need_classes,
         classification_rules.no_flips_where_the_side_is_the_target,
     )
 
@@ -54,13 +60,25 @@ class ClassificationConfig(StageConfig):
 
     augmentation: VolumeAugmentation = augmentation(VolumeAugmentation, "Random changes of a training volume.")
 
-    cls_targets: Columns = task(REQUIRED, "Categorical columns of the CSV file to predict, one head each. An empty cell is left out.")
+    cls_targets: Columns = task(REQUIRED, "Columns of the CSV file to predict, one head each. An empty cell is left out.")
+    target_types: TypeOfTarget | None = task(
+        None,
+        "What a column of cls_targets holds: {KL: ordinal, age: continuous}. categorical: classes. ordinal: grades, numbers or texts that "
+        "begin with one. continuous: numbers. null: all are categorical.",
+    )
     positive_class: ClassOfTarget | None = task(
         None, "The class that counts as positive, by target: {V00COHORT: '1: Progression'}. null: the rarest in training."
     )
     pooling: Literal["average", "max"] = task("average", "How the deepest feature map becomes one vector.")
     head: ClassificationHeadSettings = task(ClassificationHeadSettings, "The head of each target.")
-    class_weights: Literal["balanced", "none"] = task("balanced", "balanced: rare classes weigh more in the loss. none: all alike.")
+    class_weights: Literal["balanced", "none"] = task(
+        "balanced", "balanced: rare classes weigh more in the loss, but for the target of sample_by. none: all alike."
+    )
+    sample_by: Text | None = task(
+        None, "Target whose classes are drawn equally often in training, some cases several times in an epoch. null: each case once."
+    )
+    focal_gamma: NotNegative = task(0.0, "Exponent of the focal loss of categorical targets: well classified cases count less. 0: none.")
+    label_smoothing: ShareBelowOne = task(0.0, "Share of a categorical target's label that is spread over all its classes.")
     n_bootstrap: Positive = task(2000, "Resamplings of the test patients for the 95 % confidence intervals.")
 
     head_learning_rate: PositiveNumber | None = training(None, "Highest learning rate of the heads. null: learning_rate.")

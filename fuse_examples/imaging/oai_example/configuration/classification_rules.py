@@ -19,6 +19,16 @@ def targets_are_columns_of_their_own(draft: Draft) -> Iterator[Problem]:
             )
 
 
+def types_belong_to_targets(draft: Draft) -> Iterator[Problem]:
+    """target_types speaks of columns in cls_targets only."""
+    targets = draft["cls_targets"]
+    for target in draft["target_types"] or {}:
+        if target not in targets:
+            yield draft.problem(
+                f"target_types names '{target}', which is not among cls_targets{did_you_mean(target, targets)}", "target_types"
+            )
+
+
 def positive_classes_belong_to_targets(draft: Draft) -> Iterator[Problem]:
     """positive_class speaks of columns in cls_targets only."""
     targets = draft["cls_targets"]
@@ -27,6 +37,35 @@ def positive_classes_belong_to_targets(draft: Draft) -> Iterator[Problem]:
             yield draft.problem(
                 f"positive_class names '{target}', which is not among cls_targets{did_you_mean(target, targets)}", "positive_class"
             )
+        elif _type(draft, target) != "categorical":
+            yield draft.problem(
+                f"positive_class names '{target}', which target_types says is {_type(draft, target)}; only categorical targets have one",
+                "positive_class",
+                "target_types",
+            )
+
+
+def sampling_is_by_a_target_with_classes(draft: Draft) -> Iterator[Problem]:
+    """sample_by is a target, and not a number."""
+    target, targets = draft["sample_by"], draft["cls_targets"]
+    if target is not None and target not in targets:
+        yield draft.problem(f"sample_by is '{target}', which is not among cls_targets{did_you_mean(target, targets)}", "sample_by")
+    elif target is not None and _type(draft, target) == "continuous":
+        yield draft.problem(f"sample_by is '{target}', a continuous target, which has no classes to draw equally often", "sample_by")
+
+
+def losses_of_classes_need_classes(draft: Draft) -> Iterator[Problem]:
+    """focal_gamma and label_smoothing do nothing without a categorical target."""
+    if any(_type(draft, target) == "categorical" for target in draft["cls_targets"]):
+        return
+    for key in ("focal_gamma", "label_smoothing"):
+        if draft[key]:
+            yield draft.problem(f"{key} is set, but no target is categorical; set it to 0", key, "target_types")
+
+
+def _type(draft: Draft, target: str) -> str:
+    kind: str = (draft["target_types"] or {}).get(target, "categorical")
+    return kind
 
 
 def no_flips_where_the_side_is_the_target(draft: Draft) -> Iterator[Problem]:

@@ -10,8 +10,9 @@ from pydantic.types import AllowInfNan
 
 from fuse_examples.imaging.oai_example.catalogue import BACKBONES
 from fuse_examples.imaging.oai_example.configuration.fold_names import fold_name
-from fuse_examples.imaging.oai_example.configuration.wording import Meaning, OneOf, shown
+from fuse_examples.imaging.oai_example.configuration.wording import Meaning, OneOf, choice, did_you_mean, shown
 
+TARGET_TYPES = ("categorical", "ordinal", "continuous")
 Plain = str | int | float | bool | None
 
 
@@ -75,6 +76,15 @@ class FrozenDict(dict[str, Any]):
         return hash(tuple(sorted(self.items())))
 
 
+def _types(value: Mapping[str, str]) -> Mapping[str, str]:
+    for column, kind in value.items():
+        if kind not in TARGET_TYPES:
+            raise ValueError(
+                f"the type of '{column}' must be {choice(TARGET_TYPES)}, found {shown(kind)}{did_you_mean(kind, TARGET_TYPES)}"
+            )
+    return value
+
+
 def _frozen(value: Mapping[str, Any]) -> FrozenDict:
     return FrozenDict(value)
 
@@ -118,6 +128,12 @@ ClassName = Annotated[str, BeforeValidator(_class_name), Strict()]
 ClassOfTarget = Annotated[Mapping[Text, ClassName], AfterValidator(_frozen), Meaning("a block of 'column: class'", "blocks")]
 OptionValue = Annotated[bool, Strict()] | Annotated[int, Strict()] | Number | Annotated[str, Strict()]
 Options = Annotated[Mapping[Text, OptionValue], AfterValidator(_frozen), Meaning("a block of 'option: value'", "blocks")]
+TypeOfTarget = Annotated[
+    Mapping[Text, Text],
+    AfterValidator(_types),
+    AfterValidator(_frozen),
+    Meaning("a block of 'column: type', each categorical, ordinal or continuous", "blocks"),
+]
 
 _one_of_the_backbones = OneOf(BACKBONES)
 BackboneName = Annotated[str, Strict(), AfterValidator(_one_of_the_backbones.check), _one_of_the_backbones]

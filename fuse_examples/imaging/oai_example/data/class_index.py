@@ -20,15 +20,17 @@ class ClassIndex:
 
     Attributes:
         target: name of the column.
-        classes: sorted.
+        classes: sorted; grades by their number.
         counts: training cases per class.
         positive: with two classes, the one that counts as positive.
+        ordinal: whether the classes are grades, and in their order.
     """
 
     target: str
     classes: tuple[str, ...]
     counts: tuple[int, ...]
     positive: str | None
+    ordinal: bool = False
 
     def label(self, case: Case) -> int:
         """Index of a case's class; `MISSING` for an empty cell."""
@@ -37,12 +39,15 @@ class ClassIndex:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return {"target": self.target, "classes": list(self.classes), "counts": list(self.counts), "positive": self.positive}
+        kind = "ordinal" if self.ordinal else "categorical"
+        counts = {"classes": list(self.classes), "counts": list(self.counts)}
+        return {"target": self.target, "type": kind, **counts, "positive": self.positive}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ClassIndex":
         """The inverse of `as_dict`."""
-        return cls(values["target"], tuple(values["classes"]), tuple(values["counts"]), values["positive"])
+        ordinal = values.get("type") == "ordinal"
+        return cls(values["target"], tuple(values["classes"]), tuple(values["counts"]), values["positive"], ordinal)
 
 
 def learn_classes(

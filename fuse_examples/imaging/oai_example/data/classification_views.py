@@ -5,15 +5,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from fuse_examples.imaging.oai_example.configuration.blocks import VolumeAugmentation
 from fuse_examples.imaging.oai_example.data.augmentation import NO_POSE, apply_intensity, draw_intensity, draw_pose, generator
-from fuse_examples.imaging.oai_example.data.class_index import ClassIndex
+from fuse_examples.imaging.oai_example.data.class_index import MISSING, ClassIndex
 from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.sampler import SampleKey
+from fuse_examples.imaging.oai_example.data.targets import LearnedTarget
 from fuse_examples.imaging.oai_example.geometry.maps import view_map
 from fuse_examples.imaging.oai_example.geometry.resampling import resample
 
@@ -21,7 +23,7 @@ from fuse_examples.imaging.oai_example.geometry.resampling import resample
 class LabelledVolumes(Dataset[dict[str, Any]]):
     """Whole volumes with their labels.
 
-    Items: {"image": (1, D, H, W) float32, "labels": {target: index, or -1 where the cell is empty}, "row": position in `volumes`}.
+    Items: {"image": (1, D, H, W) float32, "labels": {target: index, or -1; a number, or NaN}, "row": position in `volumes`}.
 
     Args:
         volumes: the cases.
@@ -35,7 +37,7 @@ class LabelledVolumes(Dataset[dict[str, Any]]):
         self,
         volumes: Sequence[CaseVolumes],
         preprocessing: Preprocessing,
-        classes: Sequence[ClassIndex] = (),
+        classes: Sequence[LearnedTarget] = (),
         augmentation: VolumeAugmentation | None = None,
         seed: int = 0,
     ) -> None:
@@ -52,7 +54,7 @@ class LabelledVolumes(Dataset[dict[str, Any]]):
 
     def _view(self, volumes: CaseVolumes, key: SampleKey) -> Tensor:
         image, size = volumes.image(), self.preprocessing.network_size
-        rng = generator(self.seed, key.epoch, key.row)
+        rng = generator(self.seed, key.epoch, key.row, key.repeat)
         pose = NO_POSE
         if self.augmentation is not None:
             pose = draw_pose(rng, self.augmentation, self.preprocessing.orientation, self.augmentation.scale_range)
@@ -67,3 +69,13 @@ def balanced_weights(index: ClassIndex) -> Tensor:
     """Weight of each class, (K,): n / (K * n_k), so that all classes count alike (King & Zeng 2001, as in scikit-learn's "balanced")."""
     counts = torch.tensor(index.counts, dtype=torch.float32)
     return counts.sum() / (len(counts) * counts)
+
+
+def balanced_sampling(volumes: Sequence[CaseVolumes], index: ClassIndex) -> NDArray[np.float64]:
+    """Chance of each case, (n,), so that every class of `index` is drawn equally often; cases without a class as often as there are."""
+    labels = np.array([index.label(one.case) for one in volumes])
+    known = labels != MISSING
+    counts = np.bincount(labels[known], minlength=len(index.classes))
+    chances = np.full(len(labels), 1 / len(labels))
+    chances[known] = known.mean() / (np.count_nonzero(counts) * counts[labels[known]])
+    return chances

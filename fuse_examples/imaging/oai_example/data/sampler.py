@@ -15,10 +15,15 @@ from fuse_examples.imaging.oai_example.errors import DataError
 
 
 class SampleKey(NamedTuple):
-    """What a dataset is indexed with. `row` counts the rows of the split from 0; `epoch` is 0 throughout evaluation."""
+    """What a dataset is indexed with.
+
+    `row` counts the rows of the split from 0; `epoch` is 0 throughout evaluation; `repeat` counts how often the row came before in this
+    epoch, where rows are drawn with replacement.
+    """
 
     epoch: int
     row: int
+    repeat: int = 0
 
 
 class Position(NamedTuple):
@@ -46,6 +51,7 @@ class EpochSampler(Sampler[list[SampleKey]]):
         position: where to begin; batches before it are left out of the first epoch.
         rank: this process.
         world_size: number of processes.
+        weights: chance of each row relative to the others, (n_rows,); an epoch then draws `n_rows` rows with replacement.
     """
 
     def __init__(
@@ -58,7 +64,9 @@ class EpochSampler(Sampler[list[SampleKey]]):
         position: Position = START,
         rank: int = 0,
         world_size: int = 1,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
+        self.weights = None if weights is None else weights / weights.sum()
         self.n_rows, self.batch_size, self.seed, self.shuffle = n_rows, batch_size, seed, shuffle
         self.position = position
         self.rank, self.world_size = rank, world_size
@@ -82,14 +90,19 @@ class EpochSampler(Sampler[list[SampleKey]]):
         """All rows in the order of `epoch`, (n_rows,)."""
         if not self.shuffle:
             return np.arange(self.n_rows)
+        if self.weights is not None:
+            return np.random.default_rng([self.seed, epoch]).choice(self.n_rows, size=self.n_rows, p=self.weights)
         return np.random.default_rng([self.seed, epoch]).permutation(self.n_rows)
 
     def batch(self, order: NDArray[np.int64], epoch: int, index: int) -> list[SampleKey]:
         """This rank's share of the global batch number `index`."""
-        rows = order[index * self.global_batch : (index + 1) * self.global_batch]
+        share = slice(index * self.global_batch, (index + 1) * self.global_batch)
+        rows, repeats = order[share], (np.zeros_like(order) if self.weights is None else _repeats(order))[share]
         if len(rows) < self.world_size:
-            rows = np.resize(rows, self.world_size)
-        return [SampleKey(epoch if self.shuffle else 0, int(row)) for row in rows[self.rank :: self.world_size]]
+            rows, repeats = np.resize(rows, self.world_size), np.resize(repeats, self.world_size)
+        mine = slice(self.rank, None, self.world_size)
+        number = epoch if self.shuffle else 0
+        return [SampleKey(number, int(row), int(repeat)) for row, repeat in zip(rows[mine], repeats[mine], strict=True)]
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         # Drawn up now and not at the first `next`: the position may move on while a loader's workers still read ahead.
@@ -102,6 +115,15 @@ class EpochSampler(Sampler[list[SampleKey]]):
         return -(-self.n_rows // self.global_batch)
 
 
+def _repeats(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each entry's value stands before it, (n,)."""
+    places = np.argsort(order, kind="stable")
+    _, starts, counts = np.unique(order[places], return_index=True, return_counts=True)
+    repeats = np.empty(len(order), dtype=np.int64)
+    repeats[places] = np.arange(len(order)) - np.repeat(starts, counts)
+    return repeats
+
+
 class ResumableOrder:
     """Mixin for a `LightningDataModule` (name it first): its training order continues where a checkpoint stopped.
 
@@ -112,14 +134,14 @@ class ResumableOrder:
     _resumed: dict[str, int] | None = None
     _train_sampler: EpochSampler | None = None
 
-    def train_sampler(self, n_rows: int, batch_size: int, seed: int) -> EpochSampler:
+    def train_sampler(self, n_rows: int, batch_size: int, seed: int, weights: NDArray[np.float64] | None = None) -> EpochSampler:
         """Return the sampler of the training loader, at the checkpoint's position when the run is resumed.
 
         Raises:
             DataError: the run stopped in the middle of an epoch, and the number of rows or the batch is no longer the same.
         """
         rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        sampler = EpochSampler(n_rows, batch_size, seed, rank=rank, world_size=world_size)
+        sampler = EpochSampler(n_rows, batch_size, seed, rank=rank, world_size=world_size, weights=weights)
         if self._resumed is not None:
             sampler.position = _checked_position(self._resumed, sampler)
         self._train_sampler = sampler

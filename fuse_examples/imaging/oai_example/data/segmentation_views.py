@@ -59,7 +59,7 @@ class SegmentationTrainingViews(Dataset[dict[str, Tensor]]):
         return len(self.volumes) * self.patches_per_case
 
     def __getitem__(self, key: SampleKey) -> dict[str, Tensor]:
-        epoch, row = key
+        epoch, row = key.epoch, key.row
         rng = generator(self.seed, epoch, row)
         volumes = self.volumes[row % len(self.volumes)]
         image, mask = volumes.image(), volumes.mask()

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import pytorch_lightning as pl
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from fuse_examples.imaging.oai_example.data.loading import build_loader
@@ -34,6 +36,7 @@ class VolumeDataModule(ResumableOrder, pl.LightningDataModule):
         seed: the run's seed, from which the order is drawn.
         collate: how items become a batch; None stacks tensors.
         evaluation_batch_size: None hands items on as they are, one at a time.
+        sample_weights: chance of each training item relative to the others, (n,); None takes each once in an epoch.
     """
 
     def __init__(
@@ -46,11 +49,13 @@ class VolumeDataModule(ResumableOrder, pl.LightningDataModule):
         *,
         collate: Callable[[list[Any]], Any] | None = None,
         evaluation_batch_size: int | None = None,
+        sample_weights: NDArray[np.float64] | None = None,
     ) -> None:
         super().__init__()
         self.train, self.evaluation = train, evaluation
         self.batch_size, self.n_workers, self.seed = batch_size, n_workers, seed
         self.collate, self.evaluation_batch_size = collate, evaluation_batch_size
+        self.sample_weights = sample_weights
 
     @property
     def training_volumes(self) -> tuple[CaseVolumes, ...]:
@@ -65,7 +70,7 @@ class VolumeDataModule(ResumableOrder, pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Augmented views in the order of (seed, epoch)."""
         assert self.train is not None
-        sampler = self.train_sampler(len(self.train), self.batch_size, self.seed)
+        sampler = self.train_sampler(len(self.train), self.batch_size, self.seed, self.sample_weights)
         return build_loader(self.train, sampler, n_workers=self.n_workers, collate=self.collate)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:

@@ -51,6 +51,7 @@ class TestStart(Generic[Config]):
         run: its folder, not yet open.
         project: the project's entry of the checkpoint.
         state_dict: its weights.
+        thresholds: by target, what its validation cases chose; empty where there is nothing to choose.
         notes: lines for the log and the report.
     """
 
@@ -58,6 +59,7 @@ class TestStart(Generic[Config]):
     run: Run
     project: Mapping[str, Any]
     state_dict: Mapping[str, Any]
+    thresholds: Mapping[str, float]
     notes: tuple[str, ...]
 
     def fill(self, task: nn.Module) -> None:
@@ -92,4 +94,4 @@ def begin_test(config: Config, stage: str, keys: Sequence[str]) -> TestStart[Con
     checkpoint = read_stage_checkpoint(config.test_ckpt, "test_ckpt", stage)
     config, notes = from_checkpoint(config, saved_config(checkpoint), keys)
     run = Run.for_testing(config.results_dir, config.experiment)
-    return TestStart(config, run, checkpoint[PROJECT], checkpoint["state_dict"], notes)
+    return TestStart(config, run, checkpoint[PROJECT], checkpoint["state_dict"], checkpoint.get("thresholds", {}), notes)

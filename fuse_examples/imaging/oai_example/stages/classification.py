@@ -4,22 +4,38 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, EarlyStopping
-from torch import Tensor
 
 from fuse_examples.imaging.oai_example.configuration.classification_config import ClassificationConfig
 from fuse_examples.imaging.oai_example.configuration.precedence import READING, TAUGHT_WITH
-from fuse_examples.imaging.oai_example.data.class_index import ClassIndex, check_classes, check_validation, learn_classes
-from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes, balanced_weights
+from fuse_examples.imaging.oai_example.data.class_index import ClassIndex
+from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes, balanced_sampling, balanced_weights
+from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
+from fuse_examples.imaging.oai_example.data.targets import (
+    LearnedTarget,
+    check_scorable,
+    check_targets,
+    check_types,
+    learn_targets,
+    target_from_dict,
+)
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
 from fuse_examples.imaging.oai_example.evaluation.view_pictures import InputPictures
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
 from fuse_examples.imaging.oai_example.models.heads import ClassificationHeads
+from fuse_examples.imaging.oai_example.objectives.target_objectives import (
+    ClassObjective,
+    GradeObjective,
+    NumberObjective,
+    TargetObjective,
+)
 from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin_training
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
-from fuse_examples.imaging.oai_example.stages.classification_results import PredictionWriter, write_results
+from fuse_examples.imaging.oai_example.stages.classification_results import PredictionWriter, test_targets, write_results
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run, log_best_epoch
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
@@ -31,7 +47,7 @@ from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
 
 STAGE = "classification"
-CHECKPOINT_KEYS = (*TAUGHT_WITH, *READING, "resize_to", "cls_targets", "pooling", "head")
+CHECKPOINT_KEYS = (*TAUGHT_WITH, *READING, "resize_to", "cls_targets", "target_types", "pooling", "head")
 """What a checkpoint decides in a test."""
 log = logging.getLogger(__name__)
 
@@ -53,9 +69,7 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
     check_size(backbone, config.resize_to, "resize_to")
     report = weights.load_into(backbone)
     cases = open_cases(config, masks=False, targets=config.cls_targets, extra=config.report_by)
-    classes = learn_classes(cases.train, config.cls_targets, config.positive_class, config.csv_path)
-    check_classes({"the validation folds": cases.evaluation, "the test folds": cases.test}, classes, config.csv_path)
-    check_validation(cases.evaluation, classes, config.csv_path)
+    classes = _learned(config, cases)
     seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = resolved(config, backbone)
     preprocessing = preprocessing_of(config, config.resize_to)
@@ -65,32 +79,45 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
         return
     with run.opened(config.dump(), (*start.notes, *seen, *map(_described, classes))) as environment:
         keep_report(report, run.folder)
+        task = _task(config, backbone, classes)
         facts = {"classes": [index.as_dict() for index in classes]}
         writer = fit_run(
             config,
             run,
-            _task(config, backbone, classes),
+            task,
             _training_data(config, cases, preprocessing, classes, run.folder),
             project=project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients, **facts),
             environment=environment,
             interruption=interruption,
-            monitor="val/auc",
+            monitor=task.monitor,
             validate_every_n_epochs=config.validate_every_n_epochs,
-            callbacks=_callbacks(config),
+            callbacks=_callbacks(config, task.monitor),
             checkpoint=start.checkpoint,
         )
         log_best_epoch(writer)
+
+
+def _learned(config: ClassificationConfig, cases: OpenedCases) -> tuple[LearnedTarget, ...]:
+    """What the training cases teach of each target, held against all other cases of the run. Raises DataError."""
+    others = {"the validation folds": cases.evaluation, "the test folds": cases.test}
+    types = config.target_types or {}
+    check_types({"the training folds": cases.train, **others}, config.cls_targets, types, config.csv_path)
+    learned = learn_targets(cases.train, config.cls_targets, types, config.positive_class, config.csv_path)
+    check_targets(others, learned, config.csv_path)
+    check_scorable(cases.evaluation, learned, config.csv_path)
+    return learned
 
 
 def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
     """Evaluate the cases of the test folds with a checkpoint; probabilities, metrics with intervals and the report go to `test/`."""
     start = begin_test(config, STAGE, CHECKPOINT_KEYS)
     config, run, project = start.config, start.run, start.project
-    classes = tuple(ClassIndex.from_dict(entry) for entry in project["classes"])
+    classes = tuple(target_from_dict(entry) for entry in project["classes"])
     task = _task(config, saved_backbone(project, with_decoder=False), classes)
     start.fill(task)
     cases = open_cases(config, masks=False, targets=config.cls_targets, extra=config.report_by)
-    check_classes({"the test folds": cases.evaluation}, classes, config.csv_path)
+    check_types({"the test folds": cases.evaluation}, config.cls_targets, config.target_types or {}, config.csv_path)
+    check_targets({"the test folds": cases.evaluation}, classes, config.csv_path)
     notes = (*start.notes, *refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config))
     if check:
         print_test(cases)
@@ -98,16 +125,17 @@ def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
     with run.opened(config.dump(), notes) as environment:
         stored = store_cases(config, cases, run.output)
         volumes = stored.evaluation
-        writer = PredictionWriter([one.case for one in volumes], config.report_by)
+        targets = test_targets(classes, start.thresholds)
+        writer = PredictionWriter([one.case for one in volumes], targets, config.report_by)
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
         items = LabelledVolumes(volumes, Preprocessing.from_dict(project["preprocessing"]), classes)
         data = VolumeDataModule(None, items, 1, config.n_workers, config.seed, evaluation_batch_size=config.batch_size)
         trainer.predict(task, datamodule=data, return_predictions=False)
-        write_results(config, run.output, writer.cases, classes, (*notes, *stored.notes), environment)
+        write_results(config, run.output, writer.cases, targets, (*notes, *stored.notes), environment)
 
 
 def _training_data(
-    config: ClassificationConfig, cases: OpenedCases, preprocessing: Preprocessing, classes: Sequence[ClassIndex], folder: Path | None
+    config: ClassificationConfig, cases: OpenedCases, preprocessing: Preprocessing, classes: Sequence[LearnedTarget], folder: Path | None
 ) -> VolumeDataModule:
     stored = store_cases(config, cases, folder)
     return VolumeDataModule(
@@ -117,16 +145,25 @@ def _training_data(
         config.n_workers,
         config.seed,
         evaluation_batch_size=config.batch_size,
+        sample_weights=_sample_weights(config, stored.train, classes),
     )
 
 
-def _facts(config: ClassificationConfig, data: VolumeDataModule, classes: Sequence[ClassIndex], backbone: Backbone) -> list[str]:
+def _sample_weights(
+    config: ClassificationConfig, volumes: Sequence[CaseVolumes], classes: Sequence[LearnedTarget]
+) -> NDArray[np.float64] | None:
+    chosen = [index for index in classes if index.target == config.sample_by and isinstance(index, ClassIndex)]
+    return balanced_sampling(volumes, chosen[0]) if chosen else None
+
+
+def _facts(config: ClassificationConfig, data: VolumeDataModule, classes: Sequence[LearnedTarget], backbone: Backbone) -> list[str]:
     return [store_size(data.volumes), *map(_described, classes), *padding_lines(backbone, {"resize_to": config.resize_to})]
 
 
-def _task(config: ClassificationConfig, backbone: Backbone, classes: Sequence[ClassIndex]) -> ClassificationTask:
-    n_classes = {index.target: len(index.classes) for index in classes}
-    heads = ClassificationHeads(backbone.feature_dim, n_classes, hidden_dim=config.head.hidden_dim, dropout=config.head.dropout)
+def _task(config: ClassificationConfig, backbone: Backbone, classes: Sequence[LearnedTarget]) -> ClassificationTask:
+    objectives = {learned.target: _objective(config, learned) for learned in classes}
+    n_outputs = {target: objective.n_outputs for target, objective in objectives.items()}
+    heads = ClassificationHeads(backbone.feature_dim, n_outputs, hidden_dim=config.head.hidden_dim, dropout=config.head.dropout)
     recipe = ClassificationRecipe(
         config.learning_rate,
         config.head_learning_rate or config.learning_rate,
@@ -134,21 +171,31 @@ def _task(config: ClassificationConfig, backbone: Backbone, classes: Sequence[Cl
         config.warmup_epochs,
         config.freeze_backbone,
     )
-    return ClassificationTask(backbone, heads, {index.target: _class_weights(config, index) for index in classes}, recipe)
+    return ClassificationTask(backbone, heads, objectives, recipe)
 
 
-def _class_weights(config: ClassificationConfig, index: ClassIndex) -> Tensor:
-    return balanced_weights(index) if config.class_weights == "balanced" else torch.ones(len(index.classes))
+def _objective(config: ClassificationConfig, learned: LearnedTarget) -> TargetObjective:
+    if not isinstance(learned, ClassIndex):
+        return NumberObjective(learned.mean, learned.std)
+    # What is drawn evenly need not be weighed as well.
+    balanced = config.class_weights == "balanced" and learned.target != config.sample_by
+    weights = balanced_weights(learned) if balanced else torch.ones(len(learned.classes))
+    if learned.ordinal:
+        return GradeObjective(weights)
+    positive = None if learned.positive is None else learned.classes.index(learned.positive)
+    return ClassObjective(weights, config.focal_gamma, config.label_smoothing, positive)
 
 
-def _callbacks(config: ClassificationConfig) -> list[Callback]:
+def _callbacks(config: ClassificationConfig, monitor: str) -> list[Callback]:
     callbacks: list[Callback] = [InputPictures(config.log_images_every_n_epochs)]
     if config.early_stopping_patience is not None:
-        callbacks.append(EarlyStopping("val/auc", mode="max", patience=config.early_stopping_patience))
+        callbacks.append(EarlyStopping(monitor, mode="max", patience=config.early_stopping_patience))
     return callbacks
 
 
-def _described(index: ClassIndex) -> str:
-    counts = ", ".join(f"{name!r} {count}" for name, count in zip(index.classes, index.counts, strict=True))
-    positive = f"; positive class: {index.positive!r}" if index.positive else ""
-    return f"{index.target}: training cases per class: {counts}{positive}"
+def _described(learned: LearnedTarget) -> str:
+    if not isinstance(learned, ClassIndex):
+        return f"{learned.target}: {learned.count} training cases, mean {learned.mean:.4g}, standard deviation {learned.std:.4g}"
+    counts = ", ".join(f"{name!r} {count}" for name, count in zip(learned.classes, learned.counts, strict=True))
+    positive = f"; positive class: {learned.positive!r}" if learned.positive and not learned.ordinal else ""
+    return f"{learned.target}: training cases per {'grade' if learned.ordinal else 'class'}: {counts}{positive}"

@@ -10,23 +10,32 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 from fuse_examples.imaging.oai_example.configuration.classification_config import ClassificationConfig
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.class_index import ClassIndex
+from fuse_examples.imaging.oai_example.data.targets import LearnedTarget
 from fuse_examples.imaging.oai_example.evaluation.classification_report import write_classification_report
 from fuse_examples.imaging.oai_example.evaluation.classification_results import write_classification_results
-from fuse_examples.imaging.oai_example.evaluation.classified_cases import ClassifiedCase, Target
+from fuse_examples.imaging.oai_example.evaluation.classified_cases import AnyTarget, ClassifiedCase, ContinuousTarget, Target
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.run_facts import interval_text, three_digits
 from fuse_examples.imaging.oai_example.stages.report_facts import run_facts
 
+PRINTED = {
+    "categorical": ("auc", "average_precision", "balanced_accuracy", "f1"),
+    "ordinal": ("quadratic_kappa", "mae", "balanced_accuracy"),
+    "continuous": ("mae", "r2", "spearman"),
+}
+"""By kind of target, the metrics that a test prints."""
+
 
 class PredictionWriter(BasePredictionWriter):
-    """Callback that keeps the probabilities of every case.
+    """Callback that keeps the predictions of every case.
 
     Attributes:
-        cases: with their probabilities, in the order of the table.
+        cases: with their predictions, in the order of the table.
     """
 
-    def __init__(self, table: Sequence[Case], report_by: Sequence[str] = ()) -> None:
+    def __init__(self, table: Sequence[Case], targets: Sequence[AnyTarget], report_by: Sequence[str] = ()) -> None:
         super().__init__(write_interval="batch")
+        self.numbers = {target.name for target in targets if isinstance(target, ContinuousTarget)}
         self.table = tuple(table)
         self.report_by = tuple(report_by)
         self.cases: list[ClassifiedCase] = []
@@ -35,25 +44,36 @@ class PredictionWriter(BasePredictionWriter):
         """Keep one batch."""
         for position, row in enumerate(prediction["row"].tolist()):
             case = self.table[row]
-            probabilities = {target: values[position].tolist() for target, values in prediction["probabilities"].items()}
+            found = {target: values[position].tolist() for target, values in prediction["predictions"].items()}
+            probabilities = {target: values for target, values in found.items() if target not in self.numbers}
+            numbers = {target: found[target][0] for target in self.numbers}
             groups = {name: case.extra[name] for name in self.report_by}
-            self.cases.append(ClassifiedCase(case.name, case.patient, case.fold, case.row, case.targets, probabilities, groups=groups))
+            self.cases.append(ClassifiedCase(case.name, case.patient, case.fold, case.row, case.targets, probabilities, numbers, groups))
+
+
+def test_targets(learned: Sequence[LearnedTarget], thresholds: Mapping[str, float]) -> list[AnyTarget]:
+    """What evaluation must know of each target; `thresholds` are those that validation chose."""
+    return [
+        Target(one.target, one.classes, one.positive, one.ordinal, thresholds.get(one.target))
+        if isinstance(one, ClassIndex)
+        else ContinuousTarget(one.target)
+        for one in learned
+    ]
 
 
 def write_results(
     config: ClassificationConfig,
     folder: Path,
     cases: Sequence[ClassifiedCase],
-    classes: Sequence[ClassIndex],
+    targets: Sequence[AnyTarget],
     notes: Sequence[str],
     environment: Mapping[str, Any],
 ) -> None:
     """Write tables, plots and report into `folder`, and print the metrics."""
-    targets = [Target(index.target, index.classes, index.positive) for index in classes]
     metrics = write_classification_results(folder, cases, targets, Bootstrap(n_resamples=config.n_bootstrap, seed=config.seed))
     report = write_classification_report(folder, run_facts(config, notes, environment), cases, targets, metrics)
     for target in targets:
-        for name in ("auc", "average_precision", "balanced_accuracy", "f1"):
+        for name in PRINTED[target.kind]:
             entry = metrics[target.name][name]
             print(f"{target.name:<20} {name:<18} {three_digits(entry['value'])}   95 % interval {interval_text(entry)}")
     print(f"report: {report}")

@@ -1,18 +1,21 @@
-"""Fine-tuning a backbone to classify volumes by one or more targets."""
+"""Fine-tuning a backbone to predict one or more targets of a volume: classes, grades or numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fuse_examples.imaging.oai_example.data.class_index import MISSING
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
-from fuse_examples.imaging.oai_example.objectives.ranking import macro_auc
+from fuse_examples.imaging.oai_example.objectives.target_objectives import TargetObjective
 from fuse_examples.imaging.oai_example.training.optimisation import adamw_with_schedule, parameter_groups
+
+THRESHOLDS = "thresholds"
+"""Where a checkpoint keeps, by target, the threshold that its validation cases chose."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,22 @@ class ClassificationTask(pl.LightningModule):
 
     Args:
         backbone: the encoder.
-        heads: features (B, F) to {target: logits (B, K)}.
-        class_weights: target -> weight of each class in the loss, (K,).
+        heads: features (B, F) to {target: outputs (B, its objective's n_outputs)}.
+        objectives: target -> what its head learns.
         recipe: learning rates and schedule.
+
+    Attributes:
+        thresholds: target -> threshold of the positive class, chosen in the last validation; travels in checkpoints.
     """
 
-    def __init__(self, backbone: Backbone, heads: nn.Module, class_weights: Mapping[str, Tensor], recipe: ClassificationRecipe) -> None:
+    def __init__(
+        self, backbone: Backbone, heads: nn.Module, objectives: Mapping[str, TargetObjective], recipe: ClassificationRecipe
+    ) -> None:
         super().__init__()
         self.backbone, self.heads, self.recipe = backbone, heads, recipe
-        self.class_weights = dict(class_weights)
-        self._validated: dict[str, list[tuple[Tensor, Tensor]]] = {target: [] for target in class_weights}
+        self.objectives = dict(objectives)
+        self.thresholds: dict[str, float] = {}
+        self._validated: dict[str, list[tuple[Tensor, Tensor]]] = {target: [] for target in objectives}
         if recipe.freeze_backbone:
             backbone.requires_grad_(False)
         self.train()  # Lightning trains modules in the mode it finds them in, and a frozen backbone comes in training mode
@@ -60,11 +69,11 @@ class ClassificationTask(pl.LightningModule):
         return self
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """(B, C, D, H, W) images to {target: logits (B, K)}, float32."""
+        """(B, C, D, H, W) images to {target: outputs (B, n_outputs)}, float32."""
         features = self.backbone.embed(image).float()
         with torch.autocast(features.device.type, enabled=False):
-            logits: dict[str, Tensor] = self.heads(features)
-        return logits
+            outputs: dict[str, Tensor] = self.heads(features)
+        return outputs
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """Loss of one batch of augmented volumes."""
@@ -72,37 +81,57 @@ class ClassificationTask(pl.LightningModule):
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
-    def loss(self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> Tensor:
-        """Mean over targets of the weighted cross-entropy of the cases whose target is known; 0 where none is."""
+    def loss(self, outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> Tensor:
+        """Mean over targets of the loss of the cases whose target is known; 0 where none is."""
         losses = []
-        for target, scores in logits.items():
-            known = labels[target] != MISSING
-            weight = self.class_weights[target].to(scores.device)
-            losses.append(F.cross_entropy(scores[known], labels[target][known], weight=weight) if known.any() else scores.sum() * 0)
+        for target, found in outputs.items():
+            known = known_labels(labels[target])
+            losses.append(self.objectives[target].loss(found[known], labels[target][known]) if known.any() else found.sum() * 0)
         return torch.stack(losses).mean()
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        """Keep labels and probabilities for the epoch's metrics."""
-        logits = self(batch["image"])
-        self.log("val/loss", self.loss(logits, batch["labels"]), on_epoch=True, batch_size=len(batch["image"]), sync_dist=True)
-        for target, scores in logits.items():
-            self._validated[target].append((batch["labels"][target].cpu(), scores.softmax(dim=1).cpu()))
+        """Keep labels and predictions for the epoch's metrics."""
+        outputs = self(batch["image"])
+        self.log("val/loss", self.loss(outputs, batch["labels"]), on_epoch=True, batch_size=len(batch["image"]), sync_dist=True)
+        for target, found in outputs.items():
+            self._validated[target].append((batch["labels"][target].cpu(), self.objectives[target].predict(found).cpu()))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the AUC of each target and their mean, which chooses the best epoch."""
-        scores = []
+        """Log each target's scores, their mean, which chooses the best epoch, and choose the thresholds."""
+        main: dict[str, list[float]] = {}
         for target, parts in self._validated.items():
-            labels, probabilities = (torch.cat(column) for column in zip(*parts, strict=True))
-            known = labels != MISSING
-            scores.append(macro_auc(labels[known].numpy(), probabilities[known].numpy()))
-            self.log(f"val/auc/{target}", scores[-1])
+            labels, predictions = (torch.cat(column) for column in zip(*parts, strict=True))
+            known, objective = known_labels(labels), self.objectives[target]
+            scores = objective.scores(labels[known], predictions[known])
+            for name, value in scores.items():
+                self.log(f"val/{name}/{target}", value)
+            main.setdefault(objective.main_score, []).append(scores[objective.main_score])
+            threshold = objective.threshold(labels[known], predictions[known])
+            if threshold is not None:
+                self.thresholds[target] = threshold
             parts.clear()
-        self.log("val/auc", float(torch.tensor(scores).nanmean()), prog_bar=True)
+        if "auc" in main:
+            self.log("val/auc", _mean(main["auc"]), prog_bar=True)
+        if set(main) != {"auc"}:
+            self.log("val/score", _mean([value for values in main.values() for value in values]), prog_bar=True)
+
+    @property
+    def monitor(self) -> str:
+        """The logged metric that chooses the best epoch: the mean over targets of AUC, quadratic kappa or R squared."""
+        return "val/auc" if all(objective.main_score == "auc" for objective in self.objectives.values()) else "val/score"
 
     def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Any]:
-        """{"row": (B,), "probabilities": {target: (B, K)}}."""
-        logits = self(batch["image"])
-        return {"row": batch["row"], "probabilities": {target: scores.softmax(dim=1) for target, scores in logits.items()}}
+        """{"row": (B,), "predictions": {target: probabilities (B, K), or numbers (B, 1)}}."""
+        outputs = self(batch["image"])
+        return {"row": batch["row"], "predictions": {target: self.objectives[target].predict(found) for target, found in outputs.items()}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the thresholds."""
+        checkpoint[THRESHOLDS] = dict(self.thresholds)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the thresholds."""
+        self.thresholds = dict(checkpoint.get(THRESHOLDS, {}))
 
     def configure_optimizers(self) -> Any:
         """AdamW with a learning rate for the backbone and one for the heads; warm-up and cosine per optimiser step."""
@@ -113,3 +142,14 @@ class ClassificationTask(pl.LightningModule):
             *parameter_groups(self.heads.named_parameters(), self.recipe.head_learning_rate, self.recipe.weight_decay),
         ]
         return adamw_with_schedule(groups, n_steps=n_steps, n_warmup=n_warmup)
+
+
+def known_labels(labels: Tensor) -> Tensor:
+    """Which of (B,) labels stand for a value and not for an empty cell."""
+    return ~labels.isnan() if labels.is_floating_point() else labels != MISSING
+
+
+def _mean(values: list[float]) -> float:
+    """The mean of the values that are defined; NaN where none is."""
+    defined = [value for value in values if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else float("nan")

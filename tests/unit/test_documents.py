@@ -110,8 +110,9 @@ def test_commands_are_understood(document: Path) -> None:
         elif words[0] == "python":
             schema = SCHEMAS[words[1]]
             settings = [word for word in words[2:] if not word.startswith("--") and "=" in word]
-            assert set(words[2:]) - set(settings) <= {"--check", "--config", "my_study.yaml"}
-            load_config(schema, ROOT / "configs" / f"{Path(words[1]).stem}_config.yaml", settings)
+            shipped = [word for word in words[2:] if word.startswith("configs/")]
+            assert set(words[2:]) - {*settings, *shipped} <= {"--check", "--config", "my_study.yaml"}
+            load_config(schema, ROOT / (shipped or [f"configs/{Path(words[1]).stem}_config.yaml"])[0], settings)
 
 
 def test_the_readme_has_the_three_commands_and_they_are_looked_at() -> None:

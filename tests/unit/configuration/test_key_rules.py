@@ -233,7 +233,8 @@ def test_letters_inside_a_word_are_no_side(name: str) -> None:
         ({"target_types": "{V00COHRT: ordinal}"},
          "target_types names 'V00COHRT', which is not among cls_targets; did you mean 'V00COHORT'?"),
         ({"target_types": "{V00COHORT: ordinary}"},
-         "target_types: must be a block of 'column: type', each categorical, ordinal or continuous, found {V00COHORT: 'ordinary'}"),
+         "target_types: the type of 'V00COHORT' must be 'categorical', 'ordinal' or 'continuous', found 'ordinary'; "
+             "did you mean 'ordinal'?"),
         ({"target_types": "{V00COHORT: ordinal}", "positive_class": "{V00COHORT: a}"},
          "positive_class names 'V00COHORT', which target_types says is ordinal; only categorical targets have one"),
         ({"sample_by": "V00COHRT"}, "sample_by is 'V00COHRT', which is not among cls_targets; did you mean 'V00COHORT'?"),

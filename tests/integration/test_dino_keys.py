@@ -118,3 +118,11 @@ def test_the_key_changes_the_teacher(key: str, cases: Path, base: dict[str, Tens
     changed = weights_after(cases, tmp_path, f"{key}={CHANGED[key]}")
     backbone = [name for name in base if name.startswith("teacher_backbone.") and name.endswith("weight")]
     assert any(base[name].shape != changed[name].shape or not torch.equal(base[name], changed[name]) for name in backbone)
+
+
+def test_a_test_run_needs_none_of_the_numbers_that_auto_stands_for(tmp_path: Path) -> None:
+    cases = small_stages.write_cases(tmp_path / "scans", 2)
+    auto = dict.fromkeys(("learning_rate", "warmup_epochs", "momentum_start", "teacher_temperature"), "auto")
+    run = small_stages.run("dino", cases, tmp_path / "results", **auto)
+    small_stages.run("dino", cases, tmp_path / "results", f"test_ckpt={run / 'checkpoints' / 'best.ckpt'}", **auto)
+    assert (run / "test" / "embeddings.csv").exists()

@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PREPARE = ROOT / "fuse_examples" / "imaging" / "oai_example" / "prepare"
-COMMANDS = ("check", "decathlon", "dicom", "nnunet", "oai", "split")
-HEAVY = ("torch", "pytorch_lightning", "monai", "numpy", "pandas", "nibabel", "matplotlib", "pydicom", "scipy")
+COMMANDS = ("check", "decathlon", "dicom", "imorphics", "nnunet", "oai", "split")
+HEAVY = ("torch", "pytorch_lightning", "monai", "numpy", "pandas", "nibabel", "matplotlib", "pydicom", "scipy", "h5py")
 REPORT = """
 import sys
 from fuse_examples.imaging.oai_example.prepare.{name} import main

@@ -5,10 +5,14 @@ import runpy
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+from contour_files import SLICES, write_knee, write_mat
 from oai_files import pack, write_image03, write_release, write_tables
 from test_archives import decathlon_task, nnunet_set, packed
-from test_dicom_tree import name, named, series_in, voxels
+from test_dicom_tree import name as named_file
+from test_dicom_tree import named, series_in, voxels
+from test_imorphics import write_iwoai
 
 from fuse_examples.imaging.oai_example.data.cases import read_cases
 from fuse_examples.imaging.oai_example.data.header_check import check_headers
@@ -28,14 +32,24 @@ def lay_out(folder: Path) -> None:
     knees = folder / "Dataset004_Knee"
     for path in [*knees.glob("*/oaizib_*")]:
         path.rename(path.with_name(re.sub(r"oaizib_(\d+)", lambda match: f"{900 + int(match[1]) // 2}_V0{int(match[1]) % 2}", path.name)))
-    write_image03(folder / "OAI" / "image03.txt", write_release(folder / "OAI" / "image03"))
+    knees = []
+    for k, patient in enumerate(("9000200", "9000207")):
+        for visit, (month, release) in enumerate((("00m", "0.C.2"), ("12m", "1.C.2"))):
+            place = folder / "OAI" / "image03" / month / release / patient / f"200{visit + 5}0101" / f"9{k}{visit}00000"
+            values = write_knee(place, "RIGHT", lateral_first=True, patient=patient, visit=visit)
+            write_mat(folder / "iMorphics" / patient / f"V0{visit}" / f"{patient}.mat", lateral_first=True)
+            keys = ("Folder", "ParticipantID", "SeriesDescription")
+            name = place.relative_to(folder / "OAI" / "image03" / month).as_posix()
+            knees.append(dict(zip(keys, (name, patient, "SAG_3D_DESS_RIGHT"), strict=True)))
+    write_iwoai(folder / "IWOAI", "train_001_V00", values, np.arange(SLICES))
+    write_image03(folder / "OAI" / "image03.txt", [*write_release(folder / "OAI" / "image03"), *knees])
     pack(folder / "OAI" / "image03")
     write_tables(folder / "OAI_tables")
     for number in range(1, 7):
         series_in(folder / "scans" / f"{number}", voxels(number), change=named(f"000{number}", 1, "SAG_3D_DESS_LEFT"))
     for patient in ("0001", "0002"):
         for number in (1, 2):
-            ending = name(str(number))
+            ending = named_file(str(number))
             series_in(folder / "mixed" / patient, voxels(number), change=named(patient, number, "DESS"), file_name=ending)
     rows = [f"P{number},{number}.nii.gz,{'1: Progression' if number % 2 else '2: Incidence'},F{number // 3}" for number in range(12)]
     (folder / "cases.csv").write_text("\n".join(["PatientID,path,V00COHORT,family", *rows]) + "\n")

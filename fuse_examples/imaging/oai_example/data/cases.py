@@ -18,7 +18,7 @@ from fuse_examples.imaging.oai_example.errors import DataError
 
 SEPARATORS = (",", ";", "\t")
 MAX_NAME = 80  # characters of each part; names become file names
-ODD_PATH = re.compile(r"//|\./|\.$|/$")
+ODD_PATH = re.compile(r"//|\./|\.$|/$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,11 @@ def read_cases(csv_path: Path, *, masks: bool, targets: Sequence[str] = (), extr
         folds, unnamed = _fold_names(columns["fold"])
         problems = []
         for column in required:
-            empty = [row for row, text in zip(rows, columns[column], strict=True) if not text or (column == "fold" and text in unnamed)]
-            if empty:
-                problems.append(f"{csv_path}: {column} is empty in {rows_in_words(empty)}. Fill it in or remove the row.")
+            nothing = {"", *unnamed} if column == "fold" else {""}
+            if nothing.isdisjoint(columns[column]):
+                continue
+            empty = [row for row, text in zip(rows, columns[column], strict=True) if text in nothing]
+            problems.append(f"{csv_path}: {column} is empty in {rows_in_words(empty)}. Fill it in or remove the row.")
         problems += _repeated_images(csv_path, rows, columns[required[1]])
         if problems:
             raise DataError(problems)
@@ -72,18 +74,21 @@ def _cases(
     folder: Path, rows: list[int], columns: dict[str, list[str]], image_column: str, targets: Sequence[str], extra: Sequence[str]
 ) -> Iterator[Case]:
     names = _names(rows, columns["PatientID"], columns[image_column])
-    masks = columns.get("seg_path")
-    for index, (row, name, patient, image) in enumerate(zip(rows, names, columns["PatientID"], columns[image_column], strict=True)):
-        yield Case(
-            row=row,
-            name=name,
-            patient=patient,
-            image=folder / image,
-            mask=folder / masks[index] if masks else None,
-            fold=columns["fold"][index],
-            targets={target: columns[target][index] or None for target in targets},
-            extra={name: columns[name][index] or None for name in extra},
-        )
+    masks = [folder / mask for mask in columns["seg_path"]] if "seg_path" in columns else [None] * len(rows)
+    images = [folder / image for image in columns[image_column]]
+    labels, others = (_shared_mappings(wanted, columns, len(rows)) for wanted in (targets, extra))
+    return map(Case, rows, names, columns["PatientID"], images, masks, columns["fold"], labels, others)
+
+
+def _shared_mappings(wanted: Sequence[str], columns: dict[str, list[str]], n_rows: int) -> Iterable[Mapping[str, str | None]]:
+    """Return a mapping of the wanted columns for each row; rows with the same texts share one, which in a large table are nearly all."""
+    if not wanted:
+        return [{}] * n_rows
+    known: dict[tuple[str, ...], Mapping[str, str | None]] = {}
+    texts = list(zip(*(columns[column] for column in wanted), strict=True))
+    for one in set(texts):
+        known[one] = {column: text or None for column, text in zip(wanted, one, strict=True)}
+    return map(known.__getitem__, texts)
 
 
 @contextmanager
@@ -181,7 +186,11 @@ def _fold_names(texts: Iterable[str]) -> tuple[dict[str, str], set[str]]:
 
 def _repeated_images(csv_path: Path, rows: Sequence[int], images: Sequence[str]) -> list[str]:
     # Most paths are plain; only those that could be spelt otherwise take the slow way.
-    plain = [os.path.normpath(image) if ODD_PATH.search(image) else image for image in images]
+    plain = images
+    if ODD_PATH.search("\n".join(images)):
+        plain = [os.path.normpath(image) if ODD_PATH.search(image) else image for image in images]
+    if len(set(plain)) == len(plain):
+        return []
     repeated = {image for image, count in Counter(plain).items() if count > 1 and image}
     members: dict[str, list[int]] = {}
     for row, image in zip(rows, plain, strict=True):
@@ -194,7 +203,8 @@ def _repeated_images(csv_path: Path, rows: Sequence[int], images: Sequence[str])
 
 def _names(rows: Sequence[int], patients: Sequence[str], images: Sequence[str]) -> list[str]:
     """Return the PatientID where it is unique, else with the image's name, else with the row; safe as a file name on any system."""
-    bases = [_safe(patient) for patient in patients]
+    safe = {patient: _safe(patient) for patient in set(patients)}
+    bases = [safe[patient] for patient in patients]
     names = bases
     for by_row in (False, True):
         counts = Counter(map(str.casefold, names))  # some file systems do not tell A from a
@@ -217,6 +227,8 @@ def _names(rows: Sequence[int], patients: Sequence[str], images: Sequence[str]) 
 def _stem(path: str) -> str:
     path = path.rstrip("/\\")
     name = path[max(path.rfind("/"), path.rfind("\\")) + 1 :]
+    if "." not in name:
+        return name
     for ending in (".gz", ".nii"):
         name = name[: -len(ending)] if name.lower().endswith(ending) else name
     return name

@@ -4,12 +4,14 @@ import csv
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from pydicom.dataset import Dataset
 
 from fuse_examples.imaging.oai_example.data.cases import read_cases
 from fuse_examples.imaging.oai_example.data.header_check import check_headers
@@ -178,9 +180,27 @@ def test_what_readers_note_is_collected_and_not_printed(tmp_path: Path, caplog: 
     assert logging.getLogger("fuse_examples.imaging.oai_example.data").propagate
 
 
+def setattr_of_each(dataset: Dataset, index: int, name: str, value: str) -> None:
+    setattr(dataset, name, value)
+
+
+def test_a_folder_of_two_echoes_is_read_as_the_configuration_would(tmp_path: Path) -> None:
+    for echo in (1, 2):
+        values = np.random.default_rng(echo).integers(0, 999, (5, 7, 8)).astype(np.int16)
+        numbered = partial(setattr_of_each, name="EchoNumbers", value=str(echo))
+        series_in(tmp_path / "series", values, change=numbered, file_name=partial("{1}_{0}".format, echo))
+    source = table(tmp_path, [("A", "series", 0)])
+    code, facts = run(source, "--pictures", "0")
+    assert (code, facts[0]["usable"]) == (2, "no")
+    assert "holds 2 volumes" in facts[0]["problems"]
+    code, facts = run(source, "--pictures", "0", "--echo", "2", "--overwrite", "--full")
+    assert (code, facts[0]["usable"], facts[0]["slices"]) == (0, "yes", "5")
+
+
 def test_outliers_are_robust() -> None:
     assert outlying([1, 1, 1, 1, 1.05], 0.1) == [False] * 5
     assert outlying([1, 1, 1, 1, 1.2], 0.1) == [False] * 4 + [True]
+    assert outlying([1] * 14 + [1.3] * 6, 0.1) == [False] * 20  # another scanner
     values = [*range(100, 140), 400, 3]
     assert [v for v, far in zip(values, outlying(values, 0.25), strict=True) if far] == [400, 3]
 

@@ -22,21 +22,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--write-usable", type=Path, metavar="OUT.csv", help="write the rows that can be used to this table")
     parser.add_argument("--pictures", type=int, default=48, metavar="N", help="cases on the contact sheet; 0 for none")
     parser.add_argument("--mask-affine", choices=["strict", "from_image"], default="strict", help="as the configuration's mask_affine")
+    parser.add_argument("--series", metavar="PATTERN", help="series.description: which volume of a DICOM folder that holds several")
+    parser.add_argument("--echo", type=int, metavar="N", help="series.echo")
+    parser.add_argument("--largest", action="store_true", help="series.largest")
+    parser.add_argument("--tolerate-uneven-spacing", action="store_true", help="as the configuration's key")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="scans read at the same time")
     add_output_options(parser, "folder for check.csv and contact_sheet.png (default: CSV's name with _check, in the working directory)")
     options = parser.parse_args(argv)
 
     def work() -> None:
         from fuse_examples.imaging.oai_example.data.problem_lists import shortened
+        from fuse_examples.imaging.oai_example.data.reading import Reading, SeriesChoice
         from fuse_examples.imaging.oai_example.errors import DataError
         from fuse_examples.imaging.oai_example.prepare.checking import results
         from fuse_examples.imaging.oai_example.prepare.checking.table_check import CheckOptions, check_table
         from fuse_examples.imaging.oai_example.prepare.tables.text_table import refuse_existing
 
+        reading = Reading(SeriesChoice(options.series, options.echo, options.largest), options.tolerate_uneven_spacing)
         folder = Path(options.output or f"{options.csv.stem}_check")
         usable = [options.write_usable] if options.write_usable else []
         refuse_existing([folder / "check.csv", folder / "contact_sheet.png", *usable], options.overwrite)
-        checked = check_table(options.csv, CheckOptions(options.full, options.pictures, options.workers, options.mask_affine))
+        checked = check_table(options.csv, CheckOptions(options.full, options.pictures, options.workers, options.mask_affine, reading))
         written = results.write_results(checked, folder)
         print(f"{results.summary(checked)}\n\nWrote {' and '.join(map(str, written))}.")
         for path in usable:

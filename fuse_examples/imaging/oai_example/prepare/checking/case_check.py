@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fuse_examples.imaging.oai_example.data.cases import Case
-from fuse_examples.imaging.oai_example.data.header_check import MaskAffine, survey_headers
+from fuse_examples.imaging.oai_example.data.header_check import MaskAffine, label_voxels, survey_headers
+from fuse_examples.imaging.oai_example.data.reading import Reading
 from fuse_examples.imaging.oai_example.data.scans import ScanHeader, read_mask, read_volume
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.geometry.volume import Volume
@@ -60,13 +61,13 @@ def plane_of(header: ScanHeader) -> str:
     return PLANES[header.source.orientation[slice_axis(header)]]
 
 
-def check_header(case: Case, mask_affine: MaskAffine) -> CheckedCase:
+def check_header(case: Case, mask_affine: MaskAffine, reading: Reading) -> CheckedCase:
     """Read the headers of a case and compare its mask's grid with its image's."""
-    found = next(survey_headers([case], mask_affine=mask_affine))
+    found = next(survey_headers([case], mask_affine=mask_affine, reading=reading))
     return CheckedCase(case, found.headers.image if found.headers else None, found.problems)
 
 
-def check_voxels(checked: CheckedCase, mask_affine: MaskAffine, *, image: bool, picture: bool) -> CheckedCase:
+def check_voxels(checked: CheckedCase, mask_affine: MaskAffine, reading: Reading, *, image: bool, picture: bool) -> CheckedCase:
     """Read the mask in full and, with `image`, the image; problems are collected, the picture made if it can be."""
     if checked.header is None:
         return checked
@@ -75,14 +76,15 @@ def check_voxels(checked: CheckedCase, mask_affine: MaskAffine, *, image: bool, 
     digest, volume, mask = "", None, None
     if checked.case.mask is not None:
         try:
-            mask = read_mask(checked.case.mask, affine_of=checked.header.source if mask_affine == "from_image" else None)
-            counts = np.bincount(mask.array.reshape(-1))
+            affine_of = checked.header.source if mask_affine == "from_image" else None
+            mask = read_mask(checked.case.mask, reading.of_masks, affine_of=affine_of)
+            counts = label_voxels(mask.array, int(mask.array.max()) + 1)
             labels = {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
         except DataError as error:
             problems += [f"mask {problem}" for problem in error.problems]
     if image:
         try:
-            volume = read_volume(checked.case.image)
+            volume = read_volume(checked.case.image, reading)
             digest = digest_of(volume)
         except DataError as error:
             problems += [f"image {problem}" for problem in error.problems]

@@ -13,6 +13,7 @@ AXES = ("left-right", "posterior-anterior", "inferior-superior")
 MIN_CASES = 5
 DEVIATIONS = 5.0  # of the standard deviation that the median absolute deviation stands for
 SPACING_MARGIN, SIZE_MARGIN = 0.1, 0.25  # of the median: less is never called an outlier
+RARE = 0.1  # share of cases up to which values are outliers
 USUAL = 0.8  # share of cases from which on a plane or label is what one expects
 
 
@@ -26,12 +27,15 @@ def with_notes(checked: Sequence[CheckedCase]) -> list[CheckedCase]:
 
 
 def outlying(values: Sequence[float], margin: float) -> list[bool]:
-    """Say of each value whether it is further from the median than 5 robust standard deviations (1.4826 MAD) and `margin` of the median."""
+    """Say of each value whether it is further from the median than 5 robust standard deviations (1.4826 MAD) and `margin` of the median.
+
+    Where more than a tenth of the values would be, they are another group (a second scanner, say) and no outliers: none is.
+    """
     array = np.asarray(values, float)
     median = float(np.median(array))
     distance = np.abs(array - median)
-    limit = max(DEVIATIONS * 1.4826 * float(np.median(distance)), margin * abs(median))
-    return [bool(far) for far in distance > limit]
+    far = distance > max(DEVIATIONS * 1.4826 * float(np.median(distance)), margin * abs(median))
+    return [bool(odd) for odd in far] if far.sum() <= max(1, RARE * len(array)) else [False] * len(array)
 
 
 def _outliers(checked: Sequence[CheckedCase], notes: dict[int, list[str]]) -> None:

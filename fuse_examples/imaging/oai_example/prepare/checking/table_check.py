@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fuse_examples.imaging.oai_example.data.cases import read_cases
 from fuse_examples.imaging.oai_example.data.header_check import MaskAffine
+from fuse_examples.imaging.oai_example.data.reading import AS_IT_IS, Reading
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.prepare.checking.case_check import (
     CheckedCase,
@@ -27,12 +28,14 @@ class CheckOptions:
         pictures: how many cases the contact sheet shows.
         workers: threads.
         mask_affine: as the configuration's key.
+        reading: as the configuration's keys `series` and `tolerate_uneven_spacing`.
     """
 
     full: bool = False
     pictures: int = 48
     workers: int = os.cpu_count() or 1
     mask_affine: MaskAffine = "strict"
+    reading: Reading = AS_IT_IS
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,15 @@ def check_table(csv_path: Path, options: CheckOptions) -> CheckedTable:
     table = read_text_table(csv_path)
     cases = read_cases(csv_path, masks=table.has("seg_path") or table.has("img_path"))
     with collected_warnings() as warnings:
-        heads = side_by_side(lambda case: check_header(case, options.mask_affine), cases, options.workers, "Reading headers", "case")
+        heads = side_by_side(
+            lambda case: check_header(case, options.mask_affine, options.reading), cases, options.workers, "Reading headers", "case"
+        )
         likely = same_grid_places(heads)
         shown = _chosen([bool(entry.problems or entry.notes) for entry in with_notes(heads)], options.pictures)
 
         def voxels(place: int) -> CheckedCase:
             image = options.full or place in likely or place in shown
-            return check_voxels(heads[place], options.mask_affine, image=image, picture=place in shown)
+            return check_voxels(heads[place], options.mask_affine, options.reading, image=image, picture=place in shown)
 
         checked = side_by_side(voxels, range(len(heads)), options.workers, "Reading scans", "case")
     checked = with_notes(_with_warnings(checked, warnings))

@@ -4,7 +4,7 @@ PIP_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: env demo test test-slow lint
+.PHONY: env demo test test-slow lint bench
 
 env: $(VENV)/.complete
 
@@ -37,3 +37,7 @@ test: lint
 
 test-slow: env
 	$(RUN) -m pytest -m slow
+
+# How fast views are made, beside the earlier example's way of the same work; docs/performance.md has the figures.
+bench: env
+	$(RUN) benchmarks/views.py

@@ -42,7 +42,7 @@ STILL: dict[str, Any] = {
 def case_volumes(folder: Path, image: np.ndarray, mask: np.ndarray, name: str = "case", orientation: str = "RAS") -> CaseVolumes:
     paths = []
     for what, array in (("image", image), ("mask", mask)):
-        paths.append(folder / f"{name}_{what}.nii")
+        paths.append(folder / f"{name}_{orientation}_{what}.nii")
         nibabel.save(nibabel.Nifti1Image(array, AFFINE), paths[-1])
     case = Case(2, name, "P", *paths, fold="0", targets={})
     headers = CaseHeaders(*(read_header(path) for path in paths))

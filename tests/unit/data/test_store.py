@@ -40,7 +40,7 @@ def stamp(path: Path) -> str:
 
 
 def entries(store: VolumeStore) -> list[str]:
-    return sorted(entry.name for entry in store.folder.iterdir())
+    return sorted(entry.name for entry in store.folder.iterdir() if entry.name != ".contents") if store.folder.exists() else []
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.uint8, np.float32])
@@ -84,6 +84,42 @@ def test_a_changed_file_is_not_served_stale(store: VolumeStore, write_nifti: Wri
     assert np.array_equal(first.array, scan(1))  # a run that has it open keeps it
 
 
+def test_a_file_that_was_rewritten_with_its_old_size_and_time_is_not_served_stale(store: VolumeStore, write_nifti: WriteNifti) -> None:
+    store.image(path := write_nifti(scan(1), name="scan.nii"), stamp(path))
+    status = path.stat()
+    write_nifti(scan(2), name="scan.nii")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert np.array_equal(store.image(path, stamp(path)).array, scan(2))
+
+
+def test_a_touched_or_moved_scan_finds_its_entry(store: VolumeStore, write_nifti: WriteNifti, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.image(path := write_nifti(scan()), stamp(path))
+    monkeypatch.setattr(store_module, "read_volume", lambda path, reading: pytest.fail("read again"))
+    os.utime(path)
+    assert np.array_equal(store.image(path, stamp(path)).array, scan())
+    moved = path.rename(path.with_name("moved.nii"))
+    assert np.array_equal(store.image(moved, stamp(moved)).array, scan())
+    assert len(entries(store)) == 1
+
+
+def test_a_scan_that_changes_while_it_is_read_is_not_stored(
+    store: VolumeStore, write_nifti: WriteNifti, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_nifti(scan(1))
+    mark = stamp(path)
+
+    def then_changed(path: Path, reading: Reading) -> Any:
+        volume = read_volume(path, reading)
+        write_nifti(scan(2))
+        return volume
+
+    monkeypatch.setattr(store_module, "read_volume", then_changed)
+    with pytest.raises(DataError, match=rf"{path}: has changed since the run began. Start it again when the files are complete."):
+        store.image(path, mark)
+    assert entries(store) == []
+
+
 def test_a_slice_that_was_replaced_in_a_folder_is_seen(store: VolumeStore, tmp_path: Path) -> None:
     folder = series_in(tmp_path / "series", scan(1, np.int16))
     store.image(folder, stamp(folder))
@@ -101,7 +137,7 @@ def test_settings_and_kinds_have_entries_of_their_own(tmp_path: Path, write_nift
     assert (wider.statistics.low, wider.statistics.high) == (np.abs(scan()).min(), np.abs(scan()).max())
     assert np.array_equal(turned.array, np.abs(scan())[::-1])
     assert sum(mask.label_counts.values()) == scan().size
-    assert len(list(folder.iterdir())) == 4
+    assert len(list(folder.glob("[0-9a-f]*"))) == 4
 
 
 def test_another_way_of_reading_has_an_entry_of_its_own(tmp_path: Path, write_nifti: WriteNifti) -> None:
@@ -109,7 +145,7 @@ def test_another_way_of_reading_has_an_entry_of_its_own(tmp_path: Path, write_ni
     readings = [Reading(), Reading(SeriesChoice(description="SAG*")), Reading(SeriesChoice(echo=2)), Reading(SeriesChoice(largest=True))]
     for reading in [*readings, Reading(tolerate_uneven_spacing=True), Reading()]:
         VolumeStore(tmp_path / "store", "RAS", PERCENTILES, reading).image(path, stamp(path))
-    assert len(list((tmp_path / "store").iterdir())) == 5
+    assert len(list((tmp_path / "store").glob("[0-9a-f]*"))) == 5
 
 
 def test_an_entry_is_built_once(store: VolumeStore, write_nifti: WriteNifti, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +197,7 @@ def test_a_negative_label_is_refused_and_nothing_is_stored(store: VolumeStore, w
     path = write_nifti(labels)
     with pytest.raises(DataError, match=rf"{path}: the mask holds label -2 \(3 voxels\); labels are 0 and up. Correct the mask."):
         store.mask(path, stamp(path))
-    assert not store.folder.exists()
+    assert entries(store) == []
 
 
 # ---- writing
@@ -189,11 +225,19 @@ def _second_call_raises(function: Callable[..., str]) -> Callable[..., str]:
     return call
 
 
-def test_a_build_that_is_killed_leaves_no_entry(store: VolumeStore, write_nifti: WriteNifti) -> None:
+@pytest.mark.parametrize("moment", ["in the voxels", "before the rename"])
+def test_a_build_that_is_killed_leaves_no_entry(store: VolumeStore, write_nifti: WriteNifti, moment: str) -> None:
     path = write_nifti(scan())
 
+    def half(file: Path, array: np.ndarray) -> None:
+        file.write_bytes(array.tobytes()[: array.nbytes // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+
     def build() -> None:
-        store_module.os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        if moment == "in the voxels":
+            store_module.np.save = half  # type: ignore[assignment]
+        else:
+            store_module.os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
         store.image(path, stamp(path))
 
     child = FORK.Process(target=build)
@@ -242,7 +286,7 @@ def test_others_may_read_what_one_has_stored(store: VolumeStore, write_nifti: Wr
         store.image(path := write_nifti(scan()), stamp(path))
     finally:
         os.umask(before)
-    (entry,) = store.folder.iterdir()
+    (entry,) = (store.folder / name for name in entries(store))
     assert stat.S_IMODE(entry.stat().st_mode) == 0o755
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o644 for file in entry.iterdir())
 
@@ -256,3 +300,34 @@ def test_a_full_disk_is_said_in_words(store: VolumeStore, write_nifti: WriteNift
     with pytest.raises(ConfigError, match=rf"store.path: {store.folder} cannot be written \(No space left on device\). Free space"):
         store.image(path, stamp(path))
     assert entries(store) == []
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_built(
+    tmp_path: Path, write_nifti: WriteNifti, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = VolumeStore(tmp_path / "not" / "yet" / "there", "RAS", PERCENTILES)
+    image, mask = write_nifti(scan(), name="image.nii"), write_nifti(np.abs(scan()).astype(np.uint8), name="mask.nii")
+    free, asked = [0], []
+
+    def disk_usage(folder: Path) -> Any:
+        asked.append(folder)
+        return type("Usage", (), {"free": free[0]})
+
+    def check() -> None:
+        store.check_room([(image, read_header(image))], [(mask, read_header(mask), None)])
+
+    monkeypatch.setattr(store_module.shutil, "disk_usage", disk_usage)
+    free[0] = scan().size * 3 - 1  # two bytes a voxel of the image, one of the mask
+    with pytest.raises(ConfigError) as error:
+        check()
+    assert str(error.value) == (
+        f"store.path: {store.folder} has 0.00 GB free, and the 2 volumes that are not in it yet need 0.00 GB. "
+        "Free space there, or set store.path to a folder with more room."
+    )
+    assert asked == [tmp_path]
+    assert not store.folder.exists()
+    free[0] += 1
+    check()
+    store.image(image, stamp(image))
+    free[0] = scan().size  # the image is there
+    check()

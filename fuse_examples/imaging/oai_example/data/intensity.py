@@ -3,6 +3,7 @@
 Training, testing and prediction share this code, so that a network sees a scan in one scale only.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -50,12 +51,23 @@ class Normalisation:
 
 
 def measure(array: NDArray[Any], percentiles: Sequence[float]) -> IntensityStatistics:
-    """Statistics of all voxels of a volume; `percentiles` are the lower and the upper one, 0 to 100, linearly interpolated."""
+    """Statistics of all voxels of a volume; `percentiles` are the lower and the upper one, 0 to 100, linearly interpolated.
+
+    Integers of a small range go through a histogram, which is several times faster than sorting; nothing of the volume's size is made.
+    """
     minimum, maximum = float(array.min()), float(array.max())
-    low, high = _percentiles(array, percentiles, minimum, maximum)
-    mean = float(array.mean(dtype=np.float64))
-    std = float(array.std(dtype=np.float64))
-    return IntensityStatistics(low, high, minimum, maximum, mean, std)
+    if np.issubdtype(array.dtype, np.integer) and maximum - minimum < _HISTOGRAM_BINS:
+        counts = _histogram(array, int(minimum), int(maximum))
+        values = np.arange(counts.size) + minimum
+        cumulative = np.cumsum(counts)
+        low, high = (_from_histogram(cumulative, percentile) + minimum for percentile in percentiles)
+        mean = float(counts @ values) / array.size
+        variance = float(counts @ (values - mean) ** 2) / array.size
+    else:
+        low, high = (float(value) for value in np.percentile(array, percentiles))
+        mean = sum(float(part.sum(dtype=np.float64)) for part in array) / array.size
+        variance = sum(float(np.square(part.astype(np.float64) - mean).sum()) for part in array) / array.size
+    return IntensityStatistics(low, high, minimum, maximum, mean, math.sqrt(variance))
 
 
 def normalisation(statistics: IntensityStatistics, method: Method, window: Sequence[float] | None = None) -> Normalisation:
@@ -82,17 +94,11 @@ def statistics_from(values: Mapping[str, float]) -> IntensityStatistics:
     return IntensityStatistics(**values)
 
 
-def _percentiles(array: NDArray[Any], percentiles: Sequence[float], minimum: float, maximum: float) -> tuple[float, float]:
-    """As `np.percentile` (linear). Integers of a small range go through a histogram, which is several times faster than sorting."""
-    if not np.issubdtype(array.dtype, np.integer) or maximum - minimum >= _HISTOGRAM_BINS:
-        low, high = np.percentile(array, percentiles)
-        return float(low), float(high)
-    counts = np.zeros(int(maximum - minimum) + 1, dtype=np.int64)
+def _histogram(array: NDArray[Any], minimum: int, maximum: int) -> NDArray[np.int64]:
+    counts = np.zeros(maximum - minimum + 1, dtype=np.int64)
     for part in array:
-        counts += np.bincount((part.astype(np.int64) - int(minimum)).ravel(), minlength=counts.size)
-    cumulative = np.cumsum(counts)
-    values = [_from_histogram(cumulative, percentile) + minimum for percentile in percentiles]
-    return values[0], values[1]
+        counts += np.bincount((part.astype(np.int64) - minimum).ravel(), minlength=counts.size)
+    return counts
 
 
 def _from_histogram(cumulative: NDArray[np.int64], percentile: float) -> float:

@@ -84,6 +84,12 @@ def prepare_cases(
             with "skip" where these are more than 1 %.
     """
     store.remove_abandoned()
+    affines = {case.name: headers[case.name].image.source if mask_takes_image_affine else None for case in cases}
+    with_mask = [(case.mask, headers[case.name].mask, affines[case.name]) for case in cases if case.mask is not None]
+    store.check_room(
+        [(case.image, headers[case.name].image) for case in cases],
+        [(path, header, affine_of) for path, header, affine_of in with_mask if header is not None],
+    )
     good: list[CaseVolumes] = []
     bad: list[BadCase] = []
     number_types = set()

@@ -1,5 +1,6 @@
 """Read a scan or a mask, whatever its format, as a `Volume` in RAS order. Content decides what a path is, not its name."""
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
@@ -74,16 +75,31 @@ def read_mask(path: Path, reading: Reading = AS_IT_IS, *, affine_of: Grid | None
 
 
 def source_fingerprint(path: Path) -> str:
-    """Hash of names, sizes and modification times of the file, or of the files directly inside the folder."""
+    """Hash of names, sizes and times of the file, or of the files directly inside the folder.
+
+    Beside the modification time, which a program can set, stands the time of the last change of the file's entry, which none can: a file
+    that is rewritten with its old size and modification time is seen.
+    """
+    digest = hashlib.sha256()
+    for file in _source_files(path):
+        digest.update(f"{file.name}\0{_stamp(file)}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def content_fingerprint(path: Path) -> str:
+    """Hash of the bytes of the same files, whatever their names, times and place: a copied or touched scan has the same one."""
+    digests = []
+    for file in _source_files(path):
+        with contextlib.suppress(FileNotFoundError, PermissionError), file.open("rb") as content:  # readers pass over them too
+            digests.append(hashlib.file_digest(content, "sha256").digest())
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()[:32]
+
+
+def _source_files(path: Path) -> list[Path]:
     if not path.exists():
         raise DataError(f"{path}: does not exist.")
     files = regular_files(path)[0] if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        if file.name.startswith("."):
-            continue  # a file browser's droppings say nothing about the scan
-        digest.update(f"{file.name}\0{_stamp(file)}\n".encode())
-    return digest.hexdigest()[:32]
+    return [file for file in files if not file.name.startswith(".")]  # a file browser's droppings say nothing about the scan
 
 
 def _stamp(file: Path) -> str:
@@ -91,7 +107,7 @@ def _stamp(file: Path) -> str:
         status = os.stat(file)
     except FileNotFoundError:  # a link that leads nowhere
         return "missing"
-    return f"{status.st_size}\0{status.st_mtime_ns}\0{os.access(file, os.R_OK)}"
+    return f"{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\0{os.access(file, os.R_OK)}"
 
 
 def _read(path: Path, reading: Reading) -> tuple[Voxels, Affine]:

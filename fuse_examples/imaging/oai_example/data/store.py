@@ -1,18 +1,20 @@
 """The store of preprocessed volumes: each scan is read, oriented and measured once, then memory-mapped by every worker and run.
 
-An entry is a folder named by a hash of the source file's identity and content stamp and of the settings, so that a changed scan or
-setting makes a new entry. It is written beside and renamed: an entry is whole or absent, and two processes that build the same one do
-no harm.
+An entry is a folder named by a hash of the scan's bytes and of the settings, so that a changed scan or setting makes a new entry, and a
+scan that was moved, copied or touched finds its own. The bytes are hashed once for each stamp of the source's files (names, sizes and
+times), and the answer is kept beside the entries. An entry is written beside and renamed: it is whole or absent, and two processes that
+build the same one do no harm.
 """
 
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,14 @@ from numpy.typing import NDArray
 
 from fuse_examples.imaging.oai_example.data.intensity import IntensityStatistics, measure, statistics_from
 from fuse_examples.imaging.oai_example.data.reading import AS_IT_IS, Reading
-from fuse_examples.imaging.oai_example.data.scans import read_mask, read_volume
-from fuse_examples.imaging.oai_example.errors import ConfigError
+from fuse_examples.imaging.oai_example.data.scans import ScanHeader, content_fingerprint, read_mask, read_volume, source_fingerprint
+from fuse_examples.imaging.oai_example.errors import ConfigError, DataError
 from fuse_examples.imaging.oai_example.geometry.volume import Grid, Volume
 
-_VERSION = 1
+_VERSION = 2
 _FOREGROUND_SAMPLES = 1000
 _BUILDING = ".building-"
+_CONTENTS = ".contents"
 _ABANDONED_AFTER = 24 * 3600  # seconds; no single volume takes that long to build
 
 
@@ -73,10 +76,11 @@ class VolumeStore:
 
     def image(self, path: Path, stamp: str) -> StoredImage:
         """Open the image at `path`, building its entry first if it is new. `stamp` changes when the files change."""
-        entry = self._entry("image", path, stamp, {"percentiles": self.percentiles})
+        entry = self._entry("image", path, stamp, self._image_settings)
         if not entry.is_dir():
             volume = _in_memory_order(read_volume(path, self.reading).oriented(self.orientation))
             statistics = measure(volume.array, self.percentiles).as_dict()
+            _refuse_changed(path, stamp)
             self._write(entry, volume, {"statistics": statistics})
         facts = _read_facts(entry)
         return StoredImage(*_open(entry, facts), statistics_from(facts["statistics"]))
@@ -86,10 +90,11 @@ class VolumeStore:
 
         `affine_of` is the image's `source` grid where the mask's own affine is to be ignored.
         """
-        entry = self._entry("mask", path, stamp, {"affine": None if affine_of is None else affine_of.affine.tolist()})
+        entry = self._entry("mask", path, stamp, _mask_settings(affine_of))
         if not entry.is_dir():
             volume = _in_memory_order(read_mask(path, self.reading, affine_of=affine_of).oriented(self.orientation))
             counts, samples = _survey_labels(volume.array)
+            _refuse_changed(path, stamp)
             self._write(entry, volume, {"label_counts": counts}, samples)
         facts = _read_facts(entry)
         counts = {int(label): count for label, count in facts["label_counts"].items()}
@@ -98,15 +103,59 @@ class VolumeStore:
 
     def remove_abandoned(self) -> None:
         """Remove what processes that were killed while building an entry have left beside the entries."""
-        for left in self.folder.glob(f"{_BUILDING}*"):
+        for left in (*self.folder.glob(f"{_BUILDING}*"), *self.folder.glob(f"{_CONTENTS}/{_BUILDING}*")):
             with contextlib.suppress(FileNotFoundError):  # its owner has finished in this moment
                 if time.time() - left.stat().st_mtime > _ABANDONED_AFTER:
-                    shutil.rmtree(left, ignore_errors=True)
+                    shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
+
+    def check_room(self, images: Iterable[tuple[Path, ScanHeader]], masks: Iterable[tuple[Path, ScanHeader, Grid | None]]) -> None:
+        """Refuse to begin where the volumes that are not yet stored would not fit on the disk, by what their headers say.
+
+        Raises:
+            ConfigError: with the space that is free and the space that is needed.
+        """
+        wanted = [(path, header, "image", self._image_settings) for path, header in images]
+        wanted += [(path, header, "mask", _mask_settings(affine_of)) for path, header, affine_of in masks]
+        new = [header for path, header, kind, settings in wanted if not self._is_stored(kind, path, header.fingerprint, settings)]
+        needed = sum(math.prod(header.source.shape) * min(np.dtype(header.dtype).itemsize, 4) for header in new)
+        existing = next(folder for folder in (self.folder, *self.folder.absolute().parents) if folder.exists())
+        free = shutil.disk_usage(existing).free
+        if needed > free:
+            raise ConfigError(
+                f"store.path: {self.folder} has {free / 1e9:.2f} GB free, and the {len(new)} volumes that are not in it yet need "
+                f"{needed / 1e9:.2f} GB. Free space there, or set store.path to a folder with more room."
+            )
+
+    @property
+    def _image_settings(self) -> dict[str, Any]:
+        return {"percentiles": self.percentiles}
+
+    def _is_stored(self, kind: str, path: Path, stamp: str, settings: dict[str, Any]) -> bool:
+        return self._content_record(path, stamp).exists() and self._entry(kind, path, stamp, settings).is_dir()
 
     def _entry(self, kind: str, path: Path, stamp: str, settings: dict[str, Any]) -> Path:
-        identity = {"version": _VERSION, "kind": kind, "path": str(path.resolve()), "stamp": stamp, "orientation": self.orientation}
+        identity = {"version": _VERSION, "kind": kind, "content": self._content(path, stamp), "orientation": self.orientation}
         text = json.dumps(identity | settings | {"reading": asdict(self.reading)}, sort_keys=True)
         return self.folder / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _content(self, path: Path, stamp: str) -> str:
+        """The hash of the scan's bytes, read anew only where the stamp is."""
+        record = self._content_record(path, stamp)
+        with contextlib.suppress(FileNotFoundError):
+            return record.read_text()
+        content = content_fingerprint(path)
+        _refuse_changed(path, stamp)
+        beside = record.with_name(f"{_BUILDING}{uuid.uuid4().hex}")
+        try:
+            record.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(content)
+            os.replace(beside, record)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return content
+
+    def _content_record(self, path: Path, stamp: str) -> Path:
+        return self.folder / _CONTENTS / hashlib.sha256(f"{path.resolve()}\0{stamp}".encode()).hexdigest()[:32]
 
     def _write(self, entry: Path, volume: Volume, facts: dict[str, Any], samples: dict[int, NDArray[np.int32]] | None = None) -> None:
         # Not a temporary directory: those are for their owner's eyes alone, and a store may be shared.
@@ -121,12 +170,25 @@ class VolumeStore:
             os.rename(beside, entry)
         except OSError as error:
             if not entry.is_dir():  # otherwise another process was faster, and its entry is as good
-                raise ConfigError(
-                    f"store.path: {self.folder} cannot be written ({error.strerror or error}). Free space there, or set store.path to a "
-                    "folder with room for the preprocessed volumes."
-                ) from error
+                raise self._unwritable(error) from error
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"store.path: {self.folder} cannot be written ({error.strerror or error}). Free space there, or set store.path to a "
+            "folder with room for the preprocessed volumes."
+        )
+
+
+def _mask_settings(affine_of: Grid | None) -> dict[str, Any]:
+    return {"affine": None if affine_of is None else affine_of.affine.tolist()}
+
+
+def _refuse_changed(path: Path, stamp: str) -> None:
+    """What was read must be what the stamp and the hash stand for."""
+    if source_fingerprint(path) != stamp:
+        raise DataError(f"{path}: has changed since the run began. Start it again when the files are complete.")
 
 
 def _in_memory_order(volume: Volume) -> Volume:

@@ -261,3 +261,33 @@ def test_a_value_that_does_not_fit_its_type_is_an_error_with_its_rows(
 ) -> None:
     assert small_stages.start("classification", cases, tmp_path / "results", target_types={"size": "ordinal"}) == 2
     assert "size is 'large' in rows 2, 4, 6" in capsys.readouterr().err
+
+
+def test_covariates_attention_and_baselines(cases: Path, tmp_path: Path) -> None:
+    rows = [{**row, "path": str(cases.parent / row["path"])} for row in rows_of(cases)]
+    for number, row in enumerate(rows):
+        row["bmi"] = f"{25 + number % 5}" if number % 4 else ""
+        row["sex"] = "FM"[number % 2]
+    table = small_stages.write_table(tmp_path / "covariates.csv", rows)
+    settings = {"covariates": {"bmi": "numeric", "sex": "categorical"}, "pooling": "attention", "n_bootstrap": 50}
+    folder = small_stages.run("classification", table, tmp_path / "results", **settings)
+    checkpoint = read_checkpoint(folder / "checkpoints" / "best.ckpt", "")
+    state = checkpoint["state_dict"]
+    (head,) = (values for name, values in state.items() if name.startswith("heads.") and name.endswith("weight"))
+    assert head.shape[1] == checkpoint["project"]["config"]["width"] * 16 + 4
+    assert "pooling.score.weight" in state
+    word = f"test_ckpt={folder / 'checkpoints' / 'best.ckpt'}"
+    tested = small_stages.run("classification", table, tmp_path / "results", word) / "test"
+    entry = small_stages.read_json(tested / "metrics.json")["size"]
+    assert list(entry["baselines"]) == ["majority class", "foreground volume", "mean intensity", "covariates"]
+    for found in entry["baselines"].values():
+        assert found["difference"]["auc"]["value"] == pytest.approx(entry["auc"]["value"] - found["metrics"]["auc"]["value"])
+    assert entry["baselines"]["covariates"]["metrics"]["auc"]["value"] == 1  # sex tells the size here
+    assert "beside simple predictors" in (tested / "report.html").read_text()
+    blind = small_stages.run("classification", table, tmp_path / "results", experiment="blind", covariate_input=False, **settings)
+    (head,) = (
+        values
+        for name, values in read_checkpoint(blind / "checkpoints" / "best.ckpt", "")["state_dict"].items()
+        if name.startswith("heads.") and name.endswith("weight")
+    )
+    assert head.shape[1] == checkpoint["project"]["config"]["width"] * 16

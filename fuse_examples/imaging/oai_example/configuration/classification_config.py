@@ -15,6 +15,7 @@ from fuse_examples.imaging.oai_example.configuration.kinds import (
     ShareBelowOne,
     Size,
     Text,
+    TypeOfCovariate,
     TypeOfTarget,
 )
 from fuse_examples.imaging.oai_example.configuration.settings import (
@@ -48,6 +49,7 @@ class ClassificationConfig(StageConfig):
         classification_rules.targets_are_columns_of_their_own,
         classification_rules.types_belong_to_targets,
         classification_rules.positive_classes_belong_to_targets,
+        classification_rules.covariates_are_no_targets,
         classification_rules.sampling_is_by_a_target_with_classes,
         classification_rules.losses_of_classes_need_classes,
         classification_rules.no_flips_where_the_side_is_the_target,
@@ -69,7 +71,15 @@ class ClassificationConfig(StageConfig):
     positive_class: ClassOfTarget | None = task(
         None, "The class that counts as positive, by target: {V00COHORT: '1: Progression'}. null: the rarest in training."
     )
-    pooling: Literal["average", "max"] = task("average", "How the deepest feature map becomes one vector.")
+    covariates: TypeOfCovariate | None = task(
+        None,
+        "Columns of the CSV file that are known beside the image: {age: numeric, sex: categorical}. A linear model of them alone stands "
+        "beside the network's score. An empty cell is allowed.",
+    )
+    covariate_input: Flag = task(True, "Whether the network sees the covariates too. false: only the linear model does.")
+    pooling: Literal["average", "max", "attention"] = task(
+        "average", "How the deepest feature map becomes one vector. attention: an average whose weights are learnt."
+    )
     head: ClassificationHeadSettings = task(ClassificationHeadSettings, "The head of each target.")
     class_weights: Literal["balanced", "none"] = task(
         "balanced", "balanced: rare classes weigh more in the loss, but for the target of sample_by. none: all alike."

@@ -45,6 +45,15 @@ def positive_classes_belong_to_targets(draft: Draft) -> Iterator[Problem]:
             )
 
 
+def covariates_are_no_targets(draft: Draft) -> Iterator[Problem]:
+    """A covariate is a column of its own: a target would tell the answer, an identifier the case."""
+    for name in draft["covariates"] or {}:
+        if name in draft["cls_targets"]:
+            yield draft.problem(f"covariates names '{name}', which is to be predicted", "covariates", "cls_targets")
+        elif name in COLUMNS_WITH_A_MEANING:
+            yield draft.problem(f"covariates names '{name}', a column that says which case it is", "covariates")
+
+
 def sampling_is_by_a_target_with_classes(draft: Draft) -> Iterator[Problem]:
     """sample_by is a target, and not a number."""
     target, targets = draft["sample_by"], draft["cls_targets"]

@@ -12,6 +12,7 @@ from fuse_examples.imaging.oai_example.catalogue import BACKBONES
 from fuse_examples.imaging.oai_example.configuration.fold_names import fold_name
 from fuse_examples.imaging.oai_example.configuration.wording import Meaning, OneOf, choice, did_you_mean, shown
 
+COVARIATE_TYPES = ("numeric", "categorical")
 TARGET_TYPES = ("categorical", "ordinal", "continuous")
 Plain = str | int | float | bool | None
 
@@ -76,13 +77,15 @@ class FrozenDict(dict[str, Any]):
         return hash(tuple(sorted(self.items())))
 
 
-def _types(value: Mapping[str, str]) -> Mapping[str, str]:
+def _types(value: Mapping[str, str], types: tuple[str, ...] = TARGET_TYPES) -> Mapping[str, str]:
     for column, kind in value.items():
-        if kind not in TARGET_TYPES:
-            raise ValueError(
-                f"the type of '{column}' must be {choice(TARGET_TYPES)}, found {shown(kind)}{did_you_mean(kind, TARGET_TYPES)}"
-            )
+        if kind not in types:
+            raise ValueError(f"the type of '{column}' must be {choice(types)}, found {shown(kind)}{did_you_mean(kind, types)}")
     return value
+
+
+def _covariate_types(value: Mapping[str, str]) -> Mapping[str, str]:
+    return _types(value, COVARIATE_TYPES)
 
 
 def _frozen(value: Mapping[str, Any]) -> FrozenDict:
@@ -128,6 +131,12 @@ ClassName = Annotated[str, BeforeValidator(_class_name), Strict()]
 ClassOfTarget = Annotated[Mapping[Text, ClassName], AfterValidator(_frozen), Meaning("a block of 'column: class'", "blocks")]
 OptionValue = Annotated[bool, Strict()] | Annotated[int, Strict()] | Number | Annotated[str, Strict()]
 Options = Annotated[Mapping[Text, OptionValue], AfterValidator(_frozen), Meaning("a block of 'option: value'", "blocks")]
+TypeOfCovariate = Annotated[
+    Mapping[Text, Text],
+    AfterValidator(_covariate_types),
+    AfterValidator(_frozen),
+    Meaning("a block of 'column: type', each numeric or categorical", "blocks"),
+]
 TypeOfTarget = Annotated[
     Mapping[Text, Text],
     AfterValidator(_types),

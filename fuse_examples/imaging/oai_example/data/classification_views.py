@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from fuse_examples.imaging.oai_example.configuration.blocks import VolumeAugmentation
 from fuse_examples.imaging.oai_example.data.augmentation import NO_POSE, apply_intensity, draw_intensity, draw_pose, generator
 from fuse_examples.imaging.oai_example.data.class_index import MISSING, ClassIndex
+from fuse_examples.imaging.oai_example.data.covariates import Covariates
 from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.sampler import SampleKey
@@ -23,7 +24,8 @@ from fuse_examples.imaging.oai_example.geometry.resampling import resample
 class LabelledVolumes(Dataset[dict[str, Any]]):
     """Whole volumes with their labels.
 
-    Items: {"image": (1, D, H, W) float32, "labels": {target: index, or -1; a number, or NaN}, "row": position in `volumes`}.
+    Items: {"image": (1, D, H, W) float32, "labels": {target: index, or -1; a number, or NaN}, "row": position in `volumes`},
+    and "covariates": (n,) float32 where there are any.
 
     Args:
         volumes: the cases.
@@ -31,6 +33,7 @@ class LabelledVolumes(Dataset[dict[str, Any]]):
         classes: one per target; none for images alone.
         augmentation: None for evaluation.
         seed: the run's seed.
+        covariates: columns that the network sees as well.
     """
 
     def __init__(
@@ -40,9 +43,10 @@ class LabelledVolumes(Dataset[dict[str, Any]]):
         classes: Sequence[LearnedTarget] = (),
         augmentation: VolumeAugmentation | None = None,
         seed: int = 0,
+        covariates: Covariates | None = None,
     ) -> None:
         self.volumes, self.preprocessing, self.classes = tuple(volumes), preprocessing, tuple(classes)
-        self.augmentation, self.seed = augmentation, seed
+        self.augmentation, self.seed, self.covariates = augmentation, seed, covariates or Covariates()
 
     def __len__(self) -> int:
         return len(self.volumes)
@@ -50,7 +54,8 @@ class LabelledVolumes(Dataset[dict[str, Any]]):
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         volumes = self.volumes[key.row]
         labels = {index.target: index.label(volumes.case) for index in self.classes}
-        return {"image": self._view(volumes, key)[None], "labels": labels, "row": key.row}
+        item = {"image": self._view(volumes, key)[None], "labels": labels, "row": key.row}
+        return item | {"covariates": self.covariates.encode(volumes.case)} if self.covariates.columns else item
 
     def _view(self, volumes: CaseVolumes, key: SampleKey) -> Tensor:
         image, size = volumes.image(), self.preprocessing.network_size

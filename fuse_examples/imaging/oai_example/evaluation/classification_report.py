@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fuse_examples.imaging.oai_example.evaluation.baseline_results import baseline_section
 from fuse_examples.imaging.oai_example.evaluation.classification_pictures import class_pictures, number_pictures
 from fuse_examples.imaging.oai_example.evaluation.classified_cases import AnyTarget, ClassifiedCase, ContinuousTarget, Target
 from fuse_examples.imaging.oai_example.evaluation.report import Block, Paragraph, Report, Section, Table
@@ -58,6 +59,7 @@ def write_classification_report(
     for target in targets:
         entry = metrics[target.name]
         sections.append(_target_section(folder, target, cases, entry))
+        sections += baseline_section(target, entry, READABLE)
         chosen = {name: READABLE[name] for name in OF_SUBGROUPS[target.kind]}
         sections += subgroup_section(f"{target.name} in subgroups", entry.get("subgroups", {}), chosen)
     sections += [*curves_section(run.curves), configuration_section(run)]

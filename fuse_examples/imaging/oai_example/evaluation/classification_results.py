@@ -1,12 +1,14 @@
 """What a classification test writes: the table of cases and, per target, the metrics with their intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fuse_examples.imaging.oai_example.evaluation import classification_metrics as metric
+from fuse_examples.imaging.oai_example.evaluation.baseline_results import RULE as BASELINE_RULE
+from fuse_examples.imaging.oai_example.evaluation.baseline_results import Rival, baseline_metrics
 from fuse_examples.imaging.oai_example.evaluation.calibration import calibration_curve
 from fuse_examples.imaging.oai_example.evaluation.classified_cases import (
     AnyTarget,
@@ -32,12 +34,16 @@ INTERVAL_RULE = "percentile bootstrap over patients: a patient's cases are drawn
 ABSENT_RULE = "a class without a case is left out of means over classes and listed in absent_classes"
 
 
-def target_metrics(cases: Sequence[ClassifiedCase], target: AnyTarget, settings: Bootstrap | None = None) -> dict[str, Any]:
-    """Return one target's entry of metrics.json: metrics with intervals, counts, and what belongs to its kind."""
+def target_metrics(
+    cases: Sequence[ClassifiedCase], target: AnyTarget, settings: Bootstrap | None = None, rivals: Sequence[Rival] = ()
+) -> dict[str, Any]:
+    """Return one target's entry of metrics.json: metrics with intervals, counts, baselines, and what belongs to its kind."""
     settings = settings or Bootstrap()
     found = scored(cases, target)
     entry = found.intervals(settings)
     rules = rules_of(target) | {"interval": INTERVAL_RULE}
+    if rivals:
+        rules["baselines"] = BASELINE_RULE
     if isinstance(target, Target):
         entry |= _of_classes(known_cases(cases, target), target, settings)
         rules |= {"predicted class": decision_rule(target), "absent class": ABSENT_RULE}
@@ -45,6 +51,7 @@ def target_metrics(cases: Sequence[ClassifiedCase], target: AnyTarget, settings:
     return entry | {
         "type": target.kind,
         **({"subgroups": subgroups} if subgroups else {}),
+        **({"baselines": baseline_metrics(cases, target, rivals, settings)} if rivals else {}),
         "n_cases": len(found.patients),
         "n_patients": len(set(found.patients)),
         "n_missing": len(cases) - len(found.patients),
@@ -54,12 +61,19 @@ def target_metrics(cases: Sequence[ClassifiedCase], target: AnyTarget, settings:
 
 
 def write_classification_results(
-    folder: Path, cases: Sequence[ClassifiedCase], targets: Sequence[AnyTarget], settings: Bootstrap | None = None
+    folder: Path,
+    cases: Sequence[ClassifiedCase],
+    targets: Sequence[AnyTarget],
+    settings: Bootstrap | None = None,
+    rivals: Mapping[str, Sequence[Rival]] | None = None,
 ) -> dict[str, Any]:
-    """Write predictions.csv and metrics.json into `folder`; return the metrics as written, target -> entry."""
+    """Write predictions.csv and metrics.json into `folder`; return the metrics as written, target -> entry.
+
+    `rivals`: target -> what its baselines predict for the same cases.
+    """
     if not cases:
         raise ValueError("no cases to evaluate")
-    metrics = {target.name: target_metrics(cases, target, settings) for target in targets}
+    metrics = {target.name: target_metrics(cases, target, settings, (rivals or {}).get(target.name, ())) for target in targets}
     groups = list(cases[0].groups)
     write_table(folder / "predictions.csv", case_header(targets, groups), (case_cells(case, targets, groups) for case in cases))
     write_json(folder / "metrics.json", metrics)

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from fuse_examples.imaging.oai_example.configuration.classification_config impor
 from fuse_examples.imaging.oai_example.configuration.precedence import READING, TAUGHT_WITH
 from fuse_examples.imaging.oai_example.data.class_index import ClassIndex
 from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes, balanced_sampling, balanced_weights
+from fuse_examples.imaging.oai_example.data.covariates import Covariates, check_covariates, learn_covariates
 from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.targets import (
@@ -24,7 +24,9 @@ from fuse_examples.imaging.oai_example.data.targets import (
     target_from_dict,
 )
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
+from fuse_examples.imaging.oai_example.evaluation.baselines import fit_baselines
 from fuse_examples.imaging.oai_example.evaluation.view_pictures import InputPictures
+from fuse_examples.imaging.oai_example.models.attention_pooling import AttentionPooling
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
 from fuse_examples.imaging.oai_example.models.heads import ClassificationHeads
 from fuse_examples.imaging.oai_example.objectives.target_objectives import (
@@ -35,19 +37,19 @@ from fuse_examples.imaging.oai_example.objectives.target_objectives import (
 )
 from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin_training
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
-from fuse_examples.imaging.oai_example.stages.classification_results import PredictionWriter, test_targets, write_results
+from fuse_examples.imaging.oai_example.stages.classification_results import PredictionWriter, rivals_of, test_targets, write_results
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run, log_best_epoch
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved
 from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
-from fuse_examples.imaging.oai_example.stages.stored_cases import store_cases
+from fuse_examples.imaging.oai_example.stages.stored_cases import StoredCases, store_cases
 from fuse_examples.imaging.oai_example.tasks.classification import ClassificationRecipe, ClassificationTask
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
 
 STAGE = "classification"
-CHECKPOINT_KEYS = (*TAUGHT_WITH, *READING, "resize_to", "cls_targets", "target_types", "pooling", "head")
+CHECKPOINT_KEYS = (*TAUGHT_WITH, *READING, "resize_to", "cls_targets", "target_types", "covariates", "covariate_input", "pooling", "head")
 """What a checkpoint decides in a test."""
 log = logging.getLogger(__name__)
 
@@ -65,27 +67,36 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
     """Train a classifier in its run folder."""
     start = begin_training(config, STAGE)
     config, run, weights = start.config, start.run, start.weights
-    backbone = build_configured_backbone(config, with_decoder=False, pooling=config.pooling)
+    backbone = build_configured_backbone(config, with_decoder=False, pooling=_backbone_pooling(config))
     check_size(backbone, config.resize_to, "resize_to")
     report = weights.load_into(backbone)
-    cases = open_cases(config, masks=False, targets=config.cls_targets, extra=config.report_by)
+    cases = open_cases(config, masks=False, targets=config.cls_targets, extra=_extra_columns(config))
     classes = _learned(config, cases)
+    covariates = _learned_covariates(config, cases)
     seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config = resolved(config, backbone)
     preprocessing = preprocessing_of(config, config.resize_to)
     if check:
-        data = _training_data(config, cases, preprocessing, classes, None)
-        try_out(config, _task(config, backbone, classes), data, cases, _facts(config, data, classes, backbone))
+        data = _training_data(config, store_cases(config, cases, None), preprocessing, classes, covariates)
+        try_out(config, _task(config, backbone, classes, covariates), data, cases, _facts(config, data, classes, backbone))
         return
     with run.opened(config.dump(), (*start.notes, *seen, *map(_described, classes))) as environment:
         keep_report(report, run.folder)
-        task = _task(config, backbone, classes)
-        facts = {"classes": [index.as_dict() for index in classes]}
+        task = _task(config, backbone, classes, covariates)
+        stored = store_cases(config, cases, run.folder)
+        facts = {
+            "classes": [index.as_dict() for index in classes],
+            "covariates": covariates.as_list(),
+            "baselines": {
+                one.target: [found.as_dict() for found in fit_baselines(one, stored.train, stored.evaluation, covariates)]
+                for one in classes
+            },
+        }
         writer = fit_run(
             config,
             run,
             task,
-            _training_data(config, cases, preprocessing, classes, run.folder),
+            _training_data(config, stored, preprocessing, classes, covariates),
             project=project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients, **facts),
             environment=environment,
             interruption=interruption,
@@ -113,11 +124,13 @@ def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
     start = begin_test(config, STAGE, CHECKPOINT_KEYS)
     config, run, project = start.config, start.run, start.project
     classes = tuple(target_from_dict(entry) for entry in project["classes"])
-    task = _task(config, saved_backbone(project, with_decoder=False), classes)
+    covariates = Covariates.from_list(project.get("covariates", []))
+    task = _task(config, saved_backbone(project, with_decoder=False), classes, covariates)
     start.fill(task)
-    cases = open_cases(config, masks=False, targets=config.cls_targets, extra=config.report_by)
+    cases = open_cases(config, masks=False, targets=config.cls_targets, extra=_extra_columns(config))
     check_types({"the test folds": cases.evaluation}, config.cls_targets, config.target_types or {}, config.csv_path)
     check_targets({"the test folds": cases.evaluation}, classes, config.csv_path)
+    check_covariates({"the test folds": cases.evaluation}, covariates, config.csv_path)
     notes = (*start.notes, *refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config))
     if check:
         print_test(cases)
@@ -128,25 +141,52 @@ def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
         targets = test_targets(classes, start.thresholds)
         writer = PredictionWriter([one.case for one in volumes], targets, config.report_by)
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
-        items = LabelledVolumes(volumes, Preprocessing.from_dict(project["preprocessing"]), classes)
+        items = LabelledVolumes(
+            volumes, Preprocessing.from_dict(project["preprocessing"]), classes, covariates=_of_network(config, covariates)
+        )
         data = VolumeDataModule(None, items, 1, config.n_workers, config.seed, evaluation_batch_size=config.batch_size)
         trainer.predict(task, datamodule=data, return_predictions=False)
-        write_results(config, run.output, writer.cases, targets, (*notes, *stored.notes), environment)
+        rivals = rivals_of(project, volumes, covariates)
+        write_results(config, run.output, writer.cases, targets, (*notes, *stored.notes), environment, rivals)
 
 
 def _training_data(
-    config: ClassificationConfig, cases: OpenedCases, preprocessing: Preprocessing, classes: Sequence[LearnedTarget], folder: Path | None
+    config: ClassificationConfig,
+    stored: StoredCases,
+    preprocessing: Preprocessing,
+    classes: Sequence[LearnedTarget],
+    covariates: Covariates,
 ) -> VolumeDataModule:
-    stored = store_cases(config, cases, folder)
+    seen = _of_network(config, covariates)
     return VolumeDataModule(
-        LabelledVolumes(stored.train, preprocessing, classes, config.augmentation, config.seed),
-        LabelledVolumes(stored.evaluation, preprocessing, classes),
+        LabelledVolumes(stored.train, preprocessing, classes, config.augmentation, config.seed, seen),
+        LabelledVolumes(stored.evaluation, preprocessing, classes, covariates=seen),
         config.batch_size,
         config.n_workers,
         config.seed,
         evaluation_batch_size=config.batch_size,
         sample_weights=_sample_weights(config, stored.train, classes),
     )
+
+
+def _extra_columns(config: ClassificationConfig) -> list[str]:
+    return list(dict.fromkeys([*config.report_by, *(config.covariates or {})]))
+
+
+def _learned_covariates(config: ClassificationConfig, cases: OpenedCases) -> Covariates:
+    covariates = learn_covariates(cases.train, config.covariates or {}, config.csv_path)
+    others = {"the validation folds": cases.evaluation, "the test folds": cases.test}
+    check_covariates(others, covariates, config.csv_path)
+    return covariates
+
+
+def _of_network(config: ClassificationConfig, covariates: Covariates) -> Covariates:
+    """Those covariates that the network sees."""
+    return covariates if config.covariate_input else Covariates()
+
+
+def _backbone_pooling(config: ClassificationConfig) -> str:
+    return "average" if config.pooling == "attention" else config.pooling
 
 
 def _sample_weights(
@@ -160,10 +200,11 @@ def _facts(config: ClassificationConfig, data: VolumeDataModule, classes: Sequen
     return [store_size(data.volumes), *map(_described, classes), *padding_lines(backbone, {"resize_to": config.resize_to})]
 
 
-def _task(config: ClassificationConfig, backbone: Backbone, classes: Sequence[LearnedTarget]) -> ClassificationTask:
+def _task(config: ClassificationConfig, backbone: Backbone, classes: Sequence[LearnedTarget], covariates: Covariates) -> ClassificationTask:
     objectives = {learned.target: _objective(config, learned) for learned in classes}
     n_outputs = {target: objective.n_outputs for target, objective in objectives.items()}
-    heads = ClassificationHeads(backbone.feature_dim, n_outputs, hidden_dim=config.head.hidden_dim, dropout=config.head.dropout)
+    n_features = backbone.feature_dim + _of_network(config, covariates).length
+    heads = ClassificationHeads(n_features, n_outputs, hidden_dim=config.head.hidden_dim, dropout=config.head.dropout)
     recipe = ClassificationRecipe(
         config.learning_rate,
         config.head_learning_rate or config.learning_rate,
@@ -171,7 +212,8 @@ def _task(config: ClassificationConfig, backbone: Backbone, classes: Sequence[Le
         config.warmup_epochs,
         config.freeze_backbone,
     )
-    return ClassificationTask(backbone, heads, objectives, recipe)
+    pooling = AttentionPooling(backbone.feature_dim) if config.pooling == "attention" else None
+    return ClassificationTask(backbone, heads, objectives, recipe, pooling)
 
 
 def _objective(config: ClassificationConfig, learned: LearnedTarget) -> TargetObjective:

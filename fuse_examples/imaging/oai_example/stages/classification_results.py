@@ -10,7 +10,11 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 from fuse_examples.imaging.oai_example.configuration.classification_config import ClassificationConfig
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.class_index import ClassIndex
+from fuse_examples.imaging.oai_example.data.covariates import Covariates
+from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.targets import LearnedTarget
+from fuse_examples.imaging.oai_example.evaluation.baseline_results import Rival
+from fuse_examples.imaging.oai_example.evaluation.baselines import baselines_from, simple_features
 from fuse_examples.imaging.oai_example.evaluation.classification_report import write_classification_report
 from fuse_examples.imaging.oai_example.evaluation.classification_results import write_classification_results
 from fuse_examples.imaging.oai_example.evaluation.classified_cases import AnyTarget, ClassifiedCase, ContinuousTarget, Target
@@ -61,6 +65,18 @@ def test_targets(learned: Sequence[LearnedTarget], thresholds: Mapping[str, floa
     ]
 
 
+def rivals_of(project: Mapping[str, Any], volumes: Sequence[CaseVolumes], covariates: Covariates) -> dict[str, list[Rival]]:
+    """What the baselines of a checkpoint predict for the tested cases, by target; empty where it has none."""
+    baselines = baselines_from(project.get("baselines", {}))
+    if not baselines:
+        return {}
+    features = simple_features(volumes, covariates)
+    return {
+        target: [Rival(one.name, one.predict(features, len(volumes)), one.threshold) for one in found]
+        for target, found in baselines.items()
+    }
+
+
 def write_results(
     config: ClassificationConfig,
     folder: Path,
@@ -68,12 +84,21 @@ def write_results(
     targets: Sequence[AnyTarget],
     notes: Sequence[str],
     environment: Mapping[str, Any],
+    rivals: Mapping[str, Sequence[Rival]],
 ) -> None:
     """Write tables, plots and report into `folder`, and print the metrics."""
-    metrics = write_classification_results(folder, cases, targets, Bootstrap(n_resamples=config.n_bootstrap, seed=config.seed))
+    bootstrap = Bootstrap(n_resamples=config.n_bootstrap, seed=config.seed)
+    metrics = write_classification_results(folder, cases, targets, bootstrap, rivals)
     report = write_classification_report(folder, run_facts(config, notes, environment), cases, targets, metrics)
     for target in targets:
         for name in PRINTED[target.kind]:
             entry = metrics[target.name][name]
             print(f"{target.name:<20} {name:<18} {three_digits(entry['value'])}   95 % interval {interval_text(entry)}")
+        for baseline, found in metrics[target.name].get("baselines", {}).items():
+            name = PRINTED[target.kind][0]
+            difference = found["difference"][name]
+            print(
+                f"{target.name:<20} {name} minus that of the {baseline}: {three_digits(difference['value'])}   "
+                f"95 % interval {interval_text(difference)}"
+            )
     print(f"report: {report}")

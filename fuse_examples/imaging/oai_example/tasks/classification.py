@@ -44,16 +44,22 @@ class ClassificationTask(pl.LightningModule):
         heads: features (B, F) to {target: outputs (B, its objective's n_outputs)}.
         objectives: target -> what its head learns.
         recipe: learning rates and schedule.
+        pooling: turns the backbone's deepest map into features; None leaves that to the backbone.
 
     Attributes:
         thresholds: target -> threshold of the positive class, chosen in the last validation; travels in checkpoints.
     """
 
     def __init__(
-        self, backbone: Backbone, heads: nn.Module, objectives: Mapping[str, TargetObjective], recipe: ClassificationRecipe
+        self,
+        backbone: Backbone,
+        heads: nn.Module,
+        objectives: Mapping[str, TargetObjective],
+        recipe: ClassificationRecipe,
+        pooling: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.backbone, self.heads, self.recipe = backbone, heads, recipe
+        self.backbone, self.heads, self.recipe, self.pooling = backbone, heads, recipe, pooling
         self.objectives = dict(objectives)
         self.thresholds: dict[str, float] = {}
         self._validated: dict[str, list[tuple[Tensor, Tensor]]] = {target: [] for target in objectives}
@@ -68,16 +74,21 @@ class ClassificationTask(pl.LightningModule):
             self.backbone.eval()
         return self
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """(B, C, D, H, W) images to {target: outputs (B, n_outputs)}, float32."""
-        features = self.backbone.embed(image).float()
+    def forward(self, image: Tensor, covariates: Tensor | None = None) -> dict[str, Tensor]:
+        """(B, C, D, H, W) images and, where the heads take them, (B, n) covariates to {target: outputs (B, n_outputs)}, float32."""
+        if self.pooling is None:
+            features = self.backbone.embed(image).float()
+        else:
+            features = self.pooling(self.backbone.encode(image)[-1], image.shape[2:], self.backbone.size_multiple)
+        if covariates is not None:
+            features = torch.cat([features, covariates.to(features)], dim=1)
         with torch.autocast(features.device.type, enabled=False):
             outputs: dict[str, Tensor] = self.heads(features)
         return outputs
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """Loss of one batch of augmented volumes."""
-        loss = self.loss(self(batch["image"]), batch["labels"])
+        loss = self.loss(self(batch["image"], batch.get("covariates")), batch["labels"])
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
@@ -91,7 +102,7 @@ class ClassificationTask(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         """Keep labels and predictions for the epoch's metrics."""
-        outputs = self(batch["image"])
+        outputs = self(batch["image"], batch.get("covariates"))
         self.log("val/loss", self.loss(outputs, batch["labels"]), on_epoch=True, batch_size=len(batch["image"]), sync_dist=True)
         for target, found in outputs.items():
             self._validated[target].append((batch["labels"][target].cpu(), self.objectives[target].predict(found).cpu()))
@@ -122,7 +133,7 @@ class ClassificationTask(pl.LightningModule):
 
     def predict_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Any]:
         """{"row": (B,), "predictions": {target: probabilities (B, K), or numbers (B, 1)}}."""
-        outputs = self(batch["image"])
+        outputs = self(batch["image"], batch.get("covariates"))
         return {"row": batch["row"], "predictions": {target: self.objectives[target].predict(found) for target, found in outputs.items()}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -139,9 +150,13 @@ class ClassificationTask(pl.LightningModule):
         n_warmup = round(n_steps * self.recipe.warmup_epochs / max(1, self.trainer.max_epochs or 1))
         groups = [
             *parameter_groups(self.backbone.named_parameters(), self.recipe.learning_rate, self.recipe.weight_decay),
-            *parameter_groups(self.heads.named_parameters(), self.recipe.head_learning_rate, self.recipe.weight_decay),
+            *parameter_groups(self._of_heads(), self.recipe.head_learning_rate, self.recipe.weight_decay),
         ]
         return adamw_with_schedule(groups, n_steps=n_steps, n_warmup=n_warmup)
+
+    def _of_heads(self) -> list[tuple[str, nn.Parameter]]:
+        pooling = [] if self.pooling is None else self.pooling.named_parameters()
+        return [*pooling, *self.heads.named_parameters()]
 
 
 def known_labels(labels: Tensor) -> Tensor:

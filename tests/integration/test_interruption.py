@@ -110,7 +110,7 @@ def test_a_signal_before_training_ends_at_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize(("workers", "then"), [(0, 2), (2, 0)])
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
 @pytest.mark.parametrize("at", [0, 3, 4, 9])
 def test_stopped_anywhere(tmp_path: Path, name: str, at: int, workers: int, then: int, accumulate: int) -> None:
     code, errors = run(tmp_path, "--accumulate", accumulate, "--workers", workers, "--send", name, "--at", at, "--group")

@@ -103,8 +103,8 @@ def test_missing_keys_are_named_with_their_meaning() -> None:
         ("patch_size: [8, 8, 8, 8]", "patch_size: must be a list of 3 whole numbers of at least 1 or null, found [8, 8, 8, 8]"),
         ("patch_size: [8, x, 1.5]", "patch_size: must be a list of 3 whole numbers of at least 1 or null, found [8, 'x', 1.5]"),
         ("precision: bf61", "precision: must be 'auto', 'fp32' or 'bf16', found 'bf61'; did you mean 'bf16'?"),
-        ("backbone: unet", "backbone: must be 'unet3d' or 'swin_unetr', found 'unet'; did you mean 'unet3d'?"),
-        ("backbone: 3", "backbone: must be 'unet3d', 'swin_unetr' or null, found 3"),
+        ("backbone: unet", "backbone: must be 'unet3d', 'swin_unetr', 'segresnet' or 'resnet3d', found 'unet'; did you mean 'unet3d'?"),
+        ("backbone: 3", "backbone: must be 'unet3d', 'swin_unetr', 'segresnet', 'resnet3d' or null, found 3"),
         ("structure_names: [a, 2]", "structure_names: must be a list of texts or null, found ['a', 2]"),
         ("structure_names: [a, a]", "structure_names: must not name anything twice, found 'a' 2 times"),
         ("dino_weights: https://x.org/a.pth", "dino_weights: must be a file on this machine, found the URL 'https://x.org/a.pth'; "

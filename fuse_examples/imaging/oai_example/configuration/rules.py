@@ -19,7 +19,7 @@ WEIGHT_KEYS = ("suprem_weights", "dino_weights", "resume_training_from", "test_c
 def files_exist(draft: Draft) -> Iterator[Problem]:
     """Every file that is to be read is there."""
     for key, setting in settings_of(draft.schema).items():
-        if not setting.is_input_file or not draft.is_usable(key) or draft[key] is None:
+        if not setting.is_input_file or not draft.is_usable(key) or draft[key] is None or draft[key] in setting.choices:
             continue
         path = Path(draft[key]).expanduser()
         if not path.is_file():
@@ -37,12 +37,21 @@ def _what_is_missing(path: Path) -> str:
 
 
 def one_source_of_weights(draft: Draft) -> Iterator[Problem]:
-    """At most one of the four keys that take a weight file or checkpoint."""
+    """At most one of the four keys that take a weight file or checkpoint; `auto` may stand beside what a new run starts from."""
     given = [key for key in WEIGHT_KEYS if draft.is_usable(key) and draft[key] is not None]
+    if "resume_training_from" in given and draft["resume_training_from"] == "auto" and "test_ckpt" not in given:
+        given.remove("resume_training_from")
     if len(given) > 1:
         yield draft.problem(
             f"{listed(given)} are set together{_lines(draft, given)}; set at most one of {listed(WEIGHT_KEYS)}, the others to null", *given
         )
+
+
+def auto_or_overwrite(draft: Draft) -> Iterator[Problem]:
+    """A run cannot both go on and be replaced."""
+    if draft["resume_training_from"] == "auto" and draft["overwrite"]:
+        text = "resume_training_from is auto and overwrite is true: one goes on with what is there, the other deletes it; set one of them"
+        yield draft.problem(text, "resume_training_from", "overwrite")
 
 
 def folds_of_the_run(draft: Draft) -> Iterator[Problem]:

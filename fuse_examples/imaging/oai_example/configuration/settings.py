@@ -71,7 +71,7 @@ class Setting:
     @property
     def is_input_file(self) -> bool:
         """Whether the value names a file that is read."""
-        return self.expected in ("a file", "a file or null")
+        return self.expected.startswith("a file")
 
 
 @cache

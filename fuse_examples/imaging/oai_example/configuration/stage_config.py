@@ -9,6 +9,7 @@ from pydantic import PrivateAttr
 from fuse_examples.imaging.oai_example.configuration import rules
 from fuse_examples.imaging.oai_example.configuration.blocks import IntensitySettings, SeriesSettings, StoreSettings
 from fuse_examples.imaging.oai_example.configuration.kinds import (
+    Auto,
     AxisCodes,
     BackboneName,
     Count,
@@ -45,6 +46,7 @@ class StageConfig(Settings):
     script: ClassVar[str]
     RULES: ClassVar[tuple[rules.Rule, ...]] = (
         rules.one_source_of_weights,
+        rules.auto_or_overwrite,
         rules.folds_of_the_run,
         rules.window_and_its_method,
         rules.options_without_a_key_of_their_own,
@@ -55,7 +57,11 @@ class StageConfig(Settings):
     results_dir: Folder = run(Path("results"), "Folder of all experiments; `tensorboard --logdir` on it shows them side by side.")
     overwrite: Flag = run(False, "Whether to train into an experiment that has checkpoints already, and lose them.")
     test_ckpt: InputFile | None = run(None, "null: train and validate. A checkpoint: evaluate the cases of test_folds with it.")
-    resume_training_from: InputFile | None = run(None, "Checkpoint of an interrupted or finished run to carry on from.")
+    resume_training_from: InputFile | Auto | None = run(
+        None,
+        "Checkpoint of an interrupted or finished run to carry on from. auto: the newest of this experiment, or a new run where there is "
+        "none; dino_weights and suprem_weights then count for the new run alone.",
+    )
     seed: Count = run(0, "Seed of every random draw: the same seed gives the same run.")
 
     csv_path: InputFile = data(REQUIRED, "Table of the cases; the paths in it are relative to its own folder.")

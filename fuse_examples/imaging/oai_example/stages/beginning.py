@@ -8,6 +8,7 @@ from torch import nn
 
 from fuse_examples.imaging.oai_example.configuration.precedence import check_resume, from_checkpoint
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
+from fuse_examples.imaging.oai_example.errors import WeightsError
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import check_fits, read_stage_checkpoint, saved_config
 from fuse_examples.imaging.oai_example.stages.starting_weights import StartingWeights, starting_weights
 from fuse_examples.imaging.oai_example.training.checkpoint_writer import check_epochs, epochs_done
@@ -75,6 +76,7 @@ def begin_training(config: Config, stage: str) -> TrainingStart[Config]:
         UserError: the experiment exists, a file cannot be used, or a setting contradicts it.
     """
     checkpoint = None
+    config = _with_newest_checkpoint(config, stage)
     if config.resume_training_from is not None:
         checkpoint = read_stage_checkpoint(config.resume_training_from, "resume_training_from", stage)
         config = check_resume(config, saved_config(checkpoint))
@@ -87,6 +89,28 @@ def begin_training(config: Config, stage: str) -> TrainingStart[Config]:
     elif weights.key is None:
         notes = (*notes, "weights: none, the backbone starts from random numbers")
     return TrainingStart(config, run, checkpoint, weights, notes)
+
+
+def _with_newest_checkpoint(config: Config, stage: str) -> Config:
+    """Put the experiment's newest whole checkpoint in the place of `auto`; without any the run starts as if the key were null.
+
+    Raises:
+        WeightsError: there are checkpoints and none of them can be read; starting anew would lose them.
+    """
+    if config.resume_training_from != "auto":
+        return config
+    found = Run.checkpoint_files(config.results_dir, config.experiment)
+    problems: list[str] = []
+    for path in found:
+        try:
+            read_stage_checkpoint(path, "resume_training_from: auto", stage)
+        except WeightsError as error:
+            problems += error.problems
+            continue
+        return config.model_copy(update={"resume_training_from": path, "dino_weights": None, "suprem_weights": None})
+    if problems:
+        raise WeightsError(problems)
+    return config.model_copy(update={"resume_training_from": None})
 
 
 def begin_test(config: Config, stage: str, keys: Sequence[str]) -> TestStart[Config]:

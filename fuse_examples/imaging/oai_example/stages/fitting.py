@@ -81,7 +81,9 @@ def fit_run(
         loggers=loggers,
         validate_every_n_epochs=validate_every_n_epochs,
     )
-    fit(trainer, task, data, config.resume_training_from)
+    resumed = config.resume_training_from
+    assert resumed != "auto"  # `begin_training` has put a file in its place
+    fit(trainer, task, data, resumed)
     return writer
 
 

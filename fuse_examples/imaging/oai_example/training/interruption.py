@@ -1,5 +1,6 @@
-"""Ctrl-C and SIGTERM: the run stops at the next optimiser step, after its checkpoint, with the exit code a shell expects.
+"""Signals that end a run: it stops at the next optimiser step, after its checkpoint, with the exit code a shell expects.
 
+They are Ctrl-C, SIGTERM, and SIGUSR1, which SLURM can be asked to send some time before a job's limit (`sbatch --signal`).
 Outside training (reading scans, testing) there is nothing to save, and a signal ends the run at once.
 """
 
@@ -9,7 +10,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGUSR1: "SIGUSR1"}
 
 
 class Interrupted(BaseException):
@@ -21,12 +22,12 @@ class Interrupted(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """130 for SIGINT, 143 for SIGTERM."""
+        """130 for SIGINT, 143 for SIGTERM, 138 for SIGUSR1 (on Linux)."""
         return 128 + self.signum
 
 
 class Interruption:
-    """Context manager that owns SIGINT and SIGTERM while a run lasts, and restores their handlers after it.
+    """Context manager that owns SIGINT, SIGTERM and SIGUSR1 while a run lasts, and restores their handlers after it.
 
     In a thread other than the main one, where Python allows no handlers, it does nothing.
 

@@ -22,8 +22,9 @@ STAGES: dict[str, tuple[str, ...]] = {
         "head={hidden_dim: 16, bottleneck_dim: 8, n_prototypes: 32}",
         "teacher_temperature_warmup_epochs=1",
     ),
-    "downstream/segmentation.py": ("num_classes=7", "resize_to=[16,32,32]", "structure_names=null"),
-    "downstream/classification.py": ("cls_targets=[V00COHORT]", "resize_to=[16,32,32]"),
+    # A backbone that is frozen in the first of the two epochs, with other learning rates by layer, resumes like any other.
+    "downstream/segmentation.py": ("num_classes=7", "resize_to=[16,32,32]", "structure_names=null", "freeze_backbone=1"),
+    "downstream/classification.py": ("cls_targets=[V00COHORT]", "resize_to=[16,32,32]", "freeze_backbone=1", "layer_decay=0.75"),
 }
 TABLES = {"dino": "self_supervised.csv", "segmentation": "segmentation.csv", "classification": "classification.csv"}
 COMPARED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "random_state", "global_step")

@@ -114,6 +114,25 @@ def test_validation_folds_are_needed_where_the_best_epoch_is_chosen_by_them() ->
     assert problems(DINOConfig, val_folds="[]") == problems(DINOConfig, val_folds=None) == []
 
 
+@pytest.mark.parametrize("schema", [ClassificationConfig, SegmentationConfig])
+@pytest.mark.parametrize(
+    ("changes", "messages"),
+    [
+        ({"freeze_backbone": "true"}, []),
+        ({"freeze_backbone": "5"}, []),
+        ({"freeze_backbone": "5", "n_epochs": "5"},
+         ["freeze_backbone is 5 epochs of n_epochs: 5; write true to freeze it for good, or fewer epochs"]),
+        ({"freeze_backbone": "0"}, ["freeze_backbone: must be true or false or a whole number of at least 1, found 0"]),
+        ({"reestimate_norm_statistics": "always"},
+         ["reestimate_norm_statistics is 'always', which needs freeze_backbone: a backbone that learns moves its own statistics"]),
+        ({"reestimate_norm_statistics": "always", "freeze_backbone": "2"}, []),
+        ({"layer_decay": "0"}, ["layer_decay: must be a number above 0 and of at most 1, found 0"]),
+    ],
+)  # fmt: skip
+def test_gentle_fine_tuning(schema: type[StageConfig], changes: dict[str, str], messages: list[str]) -> None:
+    assert problems(schema, **changes) == messages
+
+
 @pytest.mark.parametrize(
     ("changes", "messages"),
     [

@@ -15,6 +15,12 @@ from fuse_examples.imaging.oai_example.models.padding import average_over_image,
 
 SMALL = {"unet3d": {"width": 2}, "swin_unetr": {"width": 12}, "segresnet": {"width": 8}, "resnet3d": {"width": 2, "depth": 10}}
 SIZE = {"unet3d": (16, 16, 24), "swin_unetr": (32, 32, 64), "segresnet": (16, 16, 24), "resnet3d": (16, 16, 24)}
+FIRST_AND_LAST = {
+    "unet3d": ("down_tr64.ops.0.conv1.weight", "up_tr64.ops.1.bn1.bias"),
+    "swin_unetr": ("swinViT.patch_embed.proj.weight", "decoder1.conv_block.conv2.conv.weight"),
+    "segresnet": ("convInit.conv.weight", "conv_final.0.bias"),
+    "resnet3d": ("conv1.weight", "decoder.finish.0.weight"),
+}
 
 
 def small(name: str, **options: object) -> Backbone:
@@ -142,6 +148,20 @@ class TestEveryBackbone:
             assert one.grad is None or torch.allclose(one.grad, other.grad, rtol=1e-6, atol=1e-6 * float(one.grad.abs().max())), key
         # Statistics and counters move once, not again in the backward pass.
         assert all(torch.equal(one, other) for one, other in zip(whole.buffers(), sparing.buffers(), strict=True))
+
+    def test_distances_grow_from_the_output_to_the_image(self, name: str) -> None:
+        backbone = small(name)
+        distances = backbone.distances()
+        assert list(distances) == [key for key, _ in backbone.named_parameters()]
+        assert sorted(set(distances.values())) == list(range(1, max(distances.values()) + 1))
+        first, last = FIRST_AND_LAST[name]
+        assert distances[first] == max(distances.values())
+        assert distances[last] == 1
+        encoder = small(name, with_decoder=False).distances()
+        # Without a decoder the encoder's last level is the output's next.
+        shift = distances[first] - encoder[first]
+        assert {key: distance + shift for key, distance in encoder.items()}.items() <= distances.items()
+        assert min(encoder.values()) == 1
 
     def test_its_name_is_the_catalogues(self, name: str) -> None:
         assert resolve(BACKBONES[name]).name == name

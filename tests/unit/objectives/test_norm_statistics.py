@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from fuse_examples.imaging.oai_example.objectives.norm_statistics import differ_in_buffers, restore_buffers, statistics_momentum
+from fuse_examples.imaging.oai_example.objectives.norm_statistics import (
+    differ_in_buffers,
+    misfit_share,
+    reestimate_statistics,
+    restore_buffers,
+    statistics_momentum,
+)
 
 
 def network() -> nn.Sequential:
@@ -61,3 +67,55 @@ def test_difference_in_buffers() -> None:
     assert not differ_in_buffers(net, other), "weights are no buffers"
     net[1][0].running_var[1] += 1e-6
     assert differ_in_buffers(net, other)
+
+
+class TestReestimation:
+    def fitted(self) -> tuple[nn.Sequential, torch.Tensor]:
+        """A frozen network and images that its statistics fit."""
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv3d(1, 8, 3), nn.BatchNorm3d(8), nn.ReLU(), nn.Conv3d(8, 8, 3), nn.BatchNorm3d(8), nn.Dropout(0.5))
+        images = torch.rand(6, 4, 1, 9, 9, 9)
+        assert reestimate_statistics(net, net, images, always=True) is not None
+        return net.eval(), images
+
+    def test_statistics_are_the_mean_over_batches_and_nothing_else_moves(self) -> None:
+        net, images = self.fitted()
+        mean = net[0](images.flatten(0, 1)).mean((0, 2, 3, 4))
+        variance = torch.stack([net[0](batch).transpose(0, 1).flatten(1).var(1) for batch in images]).mean(0)
+        torch.testing.assert_close(net[1].running_mean, mean)
+        torch.testing.assert_close(net[1].running_var, variance)
+        assert not any(module.training for module in net.modules())
+        assert (net[1].momentum, int(net[1].num_batches_tracked)) == (0.1, 0)
+
+    @pytest.mark.parametrize(
+        ("shift", "scale", "fits"), [(0.0, 1.0, True), (0.02, 1.1, True), (5.0, 1.0, False), (0.0, 5.0, False), (0.4, 0.1, False)]
+    )
+    def test_auto_takes_them_where_the_own_do_not_fit(self, shift: float, scale: float, fits: bool) -> None:
+        net, images = self.fitted()
+        before = {name: value.clone() for name, value in net.state_dict().items()}
+        share = reestimate_statistics(net, net, images * scale + shift, always=False)
+        assert share is not None
+        assert (share <= 0.1) == fits
+        assert all(torch.equal(before[name], value) for name, value in net.state_dict().items()) == fits
+        if not fits:
+            assert reestimate_statistics(net, net, images * scale + shift, always=False) == pytest.approx(0, abs=0.01)
+
+    def test_a_batch_that_is_not_finite_is_left_out(self) -> None:
+        net, images = self.fitted()
+        broken = images.clone()
+        broken[2, 0, 0, 0, 0, 0] = math.nan
+        reestimate_statistics(net, net, broken, always=True)
+        mean = net[0](images[[0, 1, 3, 4, 5]].flatten(0, 1)).mean((0, 2, 3, 4))
+        torch.testing.assert_close(net[1].running_mean, mean)
+
+    def test_layers_that_no_image_meets_stay_and_do_not_count(self) -> None:
+        net, images = self.fitted()
+        net.append(nn.BatchNorm3d(8)).eval()
+        assert reestimate_statistics(net, net[:5], images, always=False) == pytest.approx(0, abs=0.01)
+        assert torch.equal(net[6].running_mean, torch.zeros(8))
+        assert reestimate_statistics(nn.Sequential(nn.Conv3d(1, 1, 1)), lambda _: None, images, always=True) is None
+
+    def test_the_rule_is_a_standard_deviation_or_a_factor_of_two(self) -> None:
+        own = [(torch.zeros(5), torch.full((5,), 4.0))]
+        found = [(torch.tensor([1.9, 2.1, 0.0, 0.0, 0.0]), torch.tensor([4.0, 4.0, 15.0, 17.0, 0.9]))]
+        assert misfit_share(own, found) == pytest.approx(3 / 5)

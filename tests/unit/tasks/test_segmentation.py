@@ -150,7 +150,7 @@ def test_scores_of_an_epoch_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def optimiser(task: SegmentationTask) -> Any:
-    task._trainer = SimpleNamespace(estimated_stepping_batches=20, max_epochs=4)  # type: ignore[assignment]
+    task._trainer = SimpleNamespace(estimated_stepping_batches=20, max_epochs=4, current_epoch=0)  # type: ignore[assignment]
     return task.configure_optimizers()
 
 

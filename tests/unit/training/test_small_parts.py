@@ -9,7 +9,13 @@ import torch
 from torch import nn
 
 from fuse_examples.imaging.oai_example.training.checkpoints import check_plain
-from fuse_examples.imaging.oai_example.training.optimisation import adamw_with_schedule, parameter_groups, warmup_cosine
+from fuse_examples.imaging.oai_example.training.optimisation import (
+    adamw_with_schedule,
+    is_frozen,
+    layered_parameter_groups,
+    parameter_groups,
+    warmup_cosine,
+)
 from fuse_examples.imaging.oai_example.training.patient_hashes import add_patients, hash_patients, overlap
 from fuse_examples.imaging.oai_example.training.seeding import determinism_status, random_state, restore_random_state, seed_run
 
@@ -110,3 +116,25 @@ def test_the_schedule_reaches_the_optimiser_step_by_step_and_each_group_by_its_o
     assert [row[0] for row in rates] == pytest.approx(expected, abs=1e-12)
     assert [row[2] for row in rates] == pytest.approx([0.5 * value for value in expected], abs=1e-12)
     check_plain(schedule.state_dict())
+
+
+def test_the_learning_rate_falls_with_the_distance_from_the_output() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 2))
+    distances = {"0.weight": 2, "0.bias": 2, "1.weight": 2, "1.bias": 2, "2.weight": 1, "2.bias": 1}
+    groups = layered_parameter_groups(net.named_parameters(), distances, 0.8, 0.1, 0.5)
+    rates = {id(parameter): (group["lr"], group["weight_decay"]) for group in groups for parameter in group["params"]}
+    found = {name: rates[id(parameter)] for name, parameter in net.named_parameters()}
+    assert found == {
+        "0.weight": (0.2, 0.1), "0.bias": (0.2, 0.0), "1.weight": (0.2, 0.0), "1.bias": (0.2, 0.0),
+        "2.weight": (0.4, 0.1), "2.bias": (0.4, 0.0),
+    }  # fmt: skip
+    assert groups[0]["lr"] == 0.4
+    flat = layered_parameter_groups(net.named_parameters(), {}, 0.8, 0.1, 1.0)
+    assert [(group["lr"], len(group["params"])) for group in flat] == [(0.8, 2), (0.8, 4)]
+
+
+@pytest.mark.parametrize(
+    ("freeze", "frozen"), [(False, [False] * 3), (True, [True] * 3), (1, [True, False, False]), (2, [True, True, False])]
+)
+def test_frozen_epochs(freeze: bool | int, frozen: list[bool]) -> None:
+    assert [is_frozen(freeze, epoch) for epoch in range(3)] == frozen

@@ -12,6 +12,7 @@ from fuse_examples.imaging.oai_example.configuration.kinds import (
     NotNegative,
     Positive,
     PositiveNumber,
+    PositiveShare,
     ShareBelowOne,
     Size,
     Text,
@@ -46,6 +47,8 @@ class ClassificationConfig(StageConfig):
     RULES: ClassVar[tuple[rules.Rule, ...]] = (
         *StageConfig.RULES,
         rules.validation_folds_are_named,
+        rules.a_backbone_thaws_before_the_end,
+        rules.statistics_of_a_frozen_backbone,
         classification_rules.targets_are_columns_of_their_own,
         classification_rules.types_belong_to_targets,
         classification_rules.positive_classes_belong_to_targets,
@@ -56,7 +59,14 @@ class ClassificationConfig(StageConfig):
     )
 
     report_by: Names = data((), "Columns of the CSV file, such as sex or site, by whose values test metrics are given as well.")
-    freeze_backbone: Flag = weights(False, "Whether to train the heads alone, on the features of a backbone that stays as it is.")
+    freeze_backbone: Flag | Positive = weights(
+        False, "true: the heads alone learn. A number: so in the first so many epochs, then all. false: all from the start."
+    )
+    reestimate_norm_statistics: Literal["auto", "always", "never"] = weights(
+        "auto",
+        "Whether a frozen backbone's running statistics are taken anew from the training cases before the first step. auto: where more "
+        "than 10 % of its channels lie a standard deviation off, or spread less than half or more than twice as widely.",
+    )
 
     resize_to: Size = volumes((40, 224, 224), "Size that volumes are resized to.")
 
@@ -92,6 +102,9 @@ class ClassificationConfig(StageConfig):
     n_bootstrap: Positive = task(2000, "Resamplings of the test patients for the 95 % confidence intervals.")
 
     head_learning_rate: PositiveNumber | None = training(None, "Highest learning rate of the heads. null: learning_rate.")
+    layer_decay: PositiveShare = training(
+        1.0, "Factor of the backbone's learning rate for each level of its layers away from the output; 1 for one rate, 0.75 is usual."
+    )
     validate_every_n_epochs: Positive = training(1, "Validate after every so many epochs.")
     early_stopping_patience: Positive | None = training(
         None, "Stop after so many validations without a better score. null: train all n_epochs."

@@ -98,6 +98,21 @@ def options_without_a_key_of_their_own(draft: Draft) -> Iterator[Problem]:
             yield draft.problem(f"backbone_options names '{option}', which the stage decides; leave it out", "backbone_options")
 
 
+def a_backbone_thaws_before_the_end(draft: Draft) -> Iterator[Problem]:
+    """freeze_backbone as a number of epochs leaves some of them."""
+    epochs = draft["freeze_backbone"]
+    if not isinstance(epochs, bool) and draft["test_ckpt"] is None and epochs >= draft["n_epochs"]:
+        text = f"freeze_backbone is {epochs} epochs of n_epochs: {draft['n_epochs']}; write true to freeze it for good, or fewer epochs"
+        yield draft.problem(text, "freeze_backbone", "n_epochs")
+
+
+def statistics_of_a_frozen_backbone(draft: Draft) -> Iterator[Problem]:
+    """A backbone that learns moves its own statistics."""
+    if draft["reestimate_norm_statistics"] == "always" and draft["freeze_backbone"] is False:
+        text = "reestimate_norm_statistics is 'always', which needs freeze_backbone: a backbone that learns moves its own statistics"
+        yield draft.problem(text, "reestimate_norm_statistics")
+
+
 def clearml_needs_a_project(draft: Draft) -> Iterator[Problem]:
     """clearml: true needs clearml_project_name."""
     if draft["clearml"] and draft["clearml_project_name"] is None:

@@ -11,6 +11,7 @@ from fuse_examples.imaging.oai_example.configuration.kinds import (
     Names,
     Positive,
     PositiveNumber,
+    PositiveShare,
     Share,
     ShareBelowOne,
     Size,
@@ -28,6 +29,8 @@ class SegmentationConfig(StageConfig):
     RULES: ClassVar[tuple[rules.Rule, ...]] = (
         *StageConfig.RULES,
         rules.validation_folds_are_named,
+        rules.a_backbone_thaws_before_the_end,
+        rules.statistics_of_a_frozen_backbone,
         segmentation_rules.a_name_for_each_structure,
         segmentation_rules.sheets_are_structures,
         segmentation_rules.whole_volumes_or_patches,
@@ -39,7 +42,14 @@ class SegmentationConfig(StageConfig):
         "strict", "strict: a mask that lies elsewhere than its image is an error. from_image: the mask takes the image's place in space."
     )
     report_by: Names = data((), "Columns of the CSV file, such as sex or site, by whose values test metrics are given as well.")
-    freeze_backbone: Flag = weights(False, "Whether to train the segmentation head alone.")
+    freeze_backbone: Flag | Positive = weights(
+        False, "true: the segmentation head alone learns. A number: so in the first so many epochs, then all. false: all from the start."
+    )
+    reestimate_norm_statistics: Literal["auto", "always", "never"] = weights(
+        "auto",
+        "Whether a frozen backbone's running statistics are taken anew from the training cases before the first step. auto: where more "
+        "than 10 % of its channels lie a standard deviation off, or spread less than half or more than twice as widely.",
+    )
 
     resize_to: Size | None = volumes(None, "Size that whole volumes are resized to. Set this or patch_size, the other to null.")
     patch_size: Size | None = volumes(None, "Size of the patches to train on; prediction slides windows of this size over the volume.")
@@ -60,6 +70,9 @@ class SegmentationConfig(StageConfig):
     )
     n_bootstrap: Positive = task(2000, "Resamplings of the test patients for the 95 % confidence intervals.")
 
+    layer_decay: PositiveShare = training(
+        1.0, "Factor of the backbone's learning rate for each level of its layers away from the output; 1 for one rate, 0.75 is usual."
+    )
     validate_every_n_epochs: Positive = training(1, "Validate after every so many epochs.")
     early_stopping_patience: Positive | None = training(
         None, "Stop after so many validations without a better score. null: train all n_epochs."

@@ -33,6 +33,8 @@ class Backbone(nn.Module, ABC):
         smallest_size: voxels along each axis that it trains on at least.
         smallest_map: voxels that the deepest map needs at least, for normalisation to have something to measure.
         encoder_prefixes, decoder_prefixes: how the state-dict names of the two halves begin.
+        levels: the same names from the image to the output, a prefix or several a level, for learning rates that fall with the distance
+            from the output. Empty: each prefix above is a level, in its order.
 
     Attributes:
         feature_dim: channels of the deepest feature map.
@@ -49,6 +51,7 @@ class Backbone(nn.Module, ABC):
     smallest_map: ClassVar[int] = 1
     encoder_prefixes: ClassVar[tuple[str, ...]]
     decoder_prefixes: ClassVar[tuple[str, ...]]
+    levels: ClassVar[tuple[str | tuple[str, ...], ...]] = ()
 
     feature_dim: int
     decoder_dim: int
@@ -100,6 +103,13 @@ class Backbone(nn.Module, ABC):
         """State-dict names, buffers included, of the decoder; none without one."""
         return tuple(key for key in self.state_dict() if self.is_decoder_key(key))
 
+    def distances(self) -> dict[str, int]:
+        """How many levels each parameter lies below what stands on the backbone: 1 for the last level that it was built with."""
+        levels = self.levels or (*self.encoder_prefixes, *self.decoder_prefixes)
+        level_of = {name: _level_of(name, levels) for name, _ in self.named_parameters()}
+        present = sorted(set(level_of.values()), reverse=True)
+        return {name: present.index(level) + 1 for name, level in level_of.items()}
+
     @classmethod
     def is_encoder_key(cls, key: str) -> bool:
         """Whether a state-dict name belongs to the encoder."""
@@ -132,6 +142,10 @@ class Backbone(nn.Module, ABC):
     def _require_decoder(self) -> None:
         if not self.has_decoder:
             raise RuntimeError(f"this {self.name} was built without its decoder")
+
+
+def _level_of(name: str, levels: Sequence[str | tuple[str, ...]]) -> int:
+    return next(index for index, prefixes in enumerate(levels) if name.startswith(prefixes))
 
 
 def _first_and_second_pass(part: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

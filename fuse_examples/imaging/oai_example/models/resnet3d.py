@@ -51,6 +51,7 @@ class ResNet3D(Backbone):
     smallest_map = 2
     encoder_prefixes = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
     decoder_prefixes = ("decoder.",)
+    levels = (("conv1.", "bn1."), "layer1.", "layer2.", "layer3.", "layer4.", "decoder.")
 
     def __init__(
         self,

@@ -27,6 +27,12 @@ class SegResNet(Backbone):
     smallest_size = 8
     encoder_prefixes = ("convInit.", "down_layers.")
     decoder_prefixes = ("up_layers.", "up_samples.", "conv_final.")
+    levels = (
+        "convInit.",
+        *(f"down_layers.{level}." for level in range(4)),
+        *((f"up_samples.{level}.", f"up_layers.{level}.") for level in range(3)),
+        "conv_final.",
+    )
 
     def __init__(self, in_channels: int = 1, width: int = 16, pooling: Pooling = "average", *, with_decoder: bool = True) -> None:
         require_whole("in_channels", in_channels)

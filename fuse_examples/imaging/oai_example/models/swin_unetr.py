@@ -45,6 +45,19 @@ class SwinUNETR(Backbone):
     smallest_size = 32
     encoder_prefixes = ("swinViT.",)
     decoder_prefixes = ("encoder1.", "encoder2.", "encoder3.", "encoder4.", "encoder10.", "decoder")
+    levels = (
+        "swinViT.patch_embed.",
+        ("swinViT.layers1.", "swinViT.layers1c."),
+        ("swinViT.layers2.", "swinViT.layers2c."),
+        ("swinViT.layers3.", "swinViT.layers3c."),
+        ("swinViT.layers4.", "swinViT.layers4c."),
+        "encoder10.",
+        "decoder5.",
+        ("encoder4.", "decoder4."),
+        ("encoder3.", "decoder3."),
+        ("encoder2.", "decoder2."),
+        ("encoder1.", "decoder1."),
+    )
 
     def __init__(
         self,

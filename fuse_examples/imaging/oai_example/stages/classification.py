@@ -211,6 +211,8 @@ def _task(config: ClassificationConfig, backbone: Backbone, classes: Sequence[Le
         config.weight_decay,
         config.warmup_epochs,
         config.freeze_backbone,
+        config.layer_decay,
+        config.reestimate_norm_statistics,
     )
     pooling = AttentionPooling(backbone.feature_dim) if config.pooling == "attention" else None
     return ClassificationTask(backbone, heads, objectives, recipe, pooling)

@@ -143,7 +143,14 @@ def _stored(config: SegmentationConfig, cases: OpenedCases, folder: Path | None)
 
 def _task(config: SegmentationConfig, backbone: Backbone) -> SegmentationTask:
     recipe = SegmentationRecipe(
-        config.learning_rate, config.weight_decay, config.warmup_epochs, config.patch_size, config.overlap, config.freeze_backbone
+        config.learning_rate,
+        config.weight_decay,
+        config.warmup_epochs,
+        config.patch_size,
+        config.overlap,
+        config.freeze_backbone,
+        config.layer_decay,
+        config.reestimate_norm_statistics,
     )
     head = SegmentationHead(backbone.decoder_dim, config.num_classes)
     return SegmentationTask(backbone, head, DiceCELoss(config.num_classes), config.structures, recipe)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from fuse_examples.imaging.oai_example.data.class_index import MISSING
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.objectives.target_objectives import TargetObjective
+from fuse_examples.imaging.oai_example.tasks.fine_tuning import FineTuningTask, Reestimation
 from fuse_examples.imaging.oai_example.training.optimisation import adamw_with_schedule, parameter_groups
 
 THRESHOLDS = "thresholds"
@@ -26,17 +26,20 @@ class ClassificationRecipe:
         learning_rate: of the backbone.
         head_learning_rate: of the heads.
         weight_decay, warmup_epochs: AdamW and its schedule (`training.optimisation`).
-        freeze_backbone: whether the heads alone learn; the backbone then stays in evaluation mode.
+        freeze_backbone, reestimate_norm_statistics: see `FineTuningTask`.
+        layer_decay: factor of the backbone's learning rate per level of distance from the heads.
     """
 
     learning_rate: float
     head_learning_rate: float
     weight_decay: float
     warmup_epochs: int
-    freeze_backbone: bool = False
+    freeze_backbone: bool | int = False
+    layer_decay: float = 1.0
+    reestimate_norm_statistics: Reestimation = "auto"
 
 
-class ClassificationTask(pl.LightningModule):
+class ClassificationTask(FineTuningTask):
     """A backbone's pooled features with a head per target.
 
     Args:
@@ -58,33 +61,27 @@ class ClassificationTask(pl.LightningModule):
         recipe: ClassificationRecipe,
         pooling: nn.Module | None = None,
     ) -> None:
-        super().__init__()
-        self.backbone, self.heads, self.recipe, self.pooling = backbone, heads, recipe, pooling
+        super().__init__(backbone, recipe.freeze_backbone, recipe.reestimate_norm_statistics)
+        self.heads, self.recipe, self.pooling = heads, recipe, pooling
         self.objectives = dict(objectives)
         self.thresholds: dict[str, float] = {}
         self._validated: dict[str, list[tuple[Tensor, Tensor]]] = {target: [] for target in objectives}
-        if recipe.freeze_backbone:
-            backbone.requires_grad_(False)
         self.train()  # Lightning trains modules in the mode it finds them in, and a frozen backbone comes in training mode
-
-    def train(self, mode: bool = True) -> "ClassificationTask":
-        """Set the mode; a frozen backbone stays in evaluation mode, so that its normalisation keeps its statistics."""
-        super().train(mode)
-        if self.recipe.freeze_backbone:
-            self.backbone.eval()
-        return self
 
     def forward(self, image: Tensor, covariates: Tensor | None = None) -> dict[str, Tensor]:
         """(B, C, D, H, W) images and, where the heads take them, (B, n) covariates to {target: outputs (B, n_outputs)}, float32."""
-        if self.pooling is None:
-            features = self.backbone.embed(image).float()
-        else:
-            features = self.pooling(self.backbone.encode(image)[-1], image.shape[2:], self.backbone.size_multiple)
+        features = self.features(image).float()
+        if self.pooling is not None:
+            features = self.pooling(features, image.shape[2:], self.backbone.size_multiple)
         if covariates is not None:
             features = torch.cat([features, covariates.to(features)], dim=1)
         with torch.autocast(features.device.type, enabled=False):
             outputs: dict[str, Tensor] = self.heads(features)
         return outputs
+
+    def _features(self, image: Tensor) -> Tensor:
+        # A pooling that learns belongs to the heads, which learn also where the backbone is frozen.
+        return self.backbone.embed(image) if self.pooling is None else self.backbone.encode(image)[-1]
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """Loss of one batch of augmented volumes."""
@@ -149,7 +146,7 @@ class ClassificationTask(pl.LightningModule):
         n_steps = int(self.trainer.estimated_stepping_batches)
         n_warmup = round(n_steps * self.recipe.warmup_epochs / max(1, self.trainer.max_epochs or 1))
         groups = [
-            *parameter_groups(self.backbone.named_parameters(), self.recipe.learning_rate, self.recipe.weight_decay),
+            *self.backbone_groups(self.recipe.learning_rate, self.recipe.weight_decay, self.recipe.layer_decay),
             *parameter_groups(self._of_heads(), self.recipe.head_learning_rate, self.recipe.weight_decay),
         ]
         return adamw_with_schedule(groups, n_steps=n_steps, n_warmup=n_warmup)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
@@ -15,6 +14,7 @@ from fuse_examples.imaging.oai_example.inference.restoration import SegmentedCas
 from fuse_examples.imaging.oai_example.inference.windows import predict_volume
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.objectives.overlap import dice_per_class, joint_histogram
+from fuse_examples.imaging.oai_example.tasks.fine_tuning import FineTuningTask, Reestimation
 from fuse_examples.imaging.oai_example.training.optimisation import adamw_with_schedule, parameter_groups
 
 
@@ -26,7 +26,8 @@ class SegmentationRecipe:
         learning_rate, weight_decay, warmup_epochs: AdamW and its schedule (`training.optimisation`).
         window: voxels of a sliding window in evaluation, None for whole volumes.
         overlap: share of a window's edge that neighbours share.
-        freeze_backbone: whether the head alone learns; the backbone then stays in evaluation mode.
+        freeze_backbone, reestimate_norm_statistics: see `FineTuningTask`.
+        layer_decay: factor of the backbone's learning rate per level of distance from the head.
     """
 
     learning_rate: float
@@ -34,10 +35,12 @@ class SegmentationRecipe:
     warmup_epochs: int
     window: tuple[int, int, int] | None
     overlap: float
-    freeze_backbone: bool = False
+    freeze_backbone: bool | int = False
+    layer_decay: float = 1.0
+    reestimate_norm_statistics: Reestimation = "auto"
 
 
-class SegmentationTask(pl.LightningModule):
+class SegmentationTask(FineTuningTask):
     """A backbone's decoder with a 1x1x1 head, trained on views and evaluated on whole cases on their own grid.
 
     Args:
@@ -56,8 +59,7 @@ class SegmentationTask(pl.LightningModule):
         structure_names: Sequence[str],
         recipe: SegmentationRecipe,
     ) -> None:
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone, recipe.freeze_backbone, recipe.reestimate_norm_statistics)
         self.head = head
         self.loss = loss
         self.structure_names = tuple(structure_names)
@@ -65,21 +67,15 @@ class SegmentationTask(pl.LightningModule):
         self.structure_dice = [MeanMetric(nan_strategy="ignore") for _ in self.structure_names]
         self.mean_dice = MeanMetric(nan_strategy="ignore")
 
-        if recipe.freeze_backbone:
-            backbone.requires_grad_(False)
         self.train()  # Lightning trains modules in the mode it finds them in, and a frozen backbone comes in training mode
-
-    def train(self, mode: bool = True) -> "SegmentationTask":
-        """Set the mode; a frozen backbone stays in evaluation mode, so that its normalisation keeps its statistics."""
-        super().train(mode)
-        if self.recipe.freeze_backbone:
-            self.backbone.eval()
-        return self
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, D, H, W) image to (B, K, D, H, W) logits."""
-        logits: Tensor = self.head(self.backbone.decode(self.backbone.encode(image)))
+        logits: Tensor = self.head(self.features(image))
         return logits
+
+    def _features(self, image: Tensor) -> Tensor:
+        return self.backbone.decode(self.backbone.encode(image))
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Loss of one batch of augmented views."""
@@ -114,7 +110,10 @@ class SegmentationTask(pl.LightningModule):
         """AdamW with warm-up and cosine per optimiser step."""
         n_steps = int(self.trainer.estimated_stepping_batches)
         n_warmup = round(n_steps * self.recipe.warmup_epochs / max(1, self.trainer.max_epochs or 1))
-        groups = parameter_groups(self.named_parameters(), self.recipe.learning_rate, self.recipe.weight_decay)
+        groups = [
+            *parameter_groups(self.head.named_parameters(), self.recipe.learning_rate, self.recipe.weight_decay),
+            *self.backbone_groups(self.recipe.learning_rate, self.recipe.weight_decay, self.recipe.layer_decay),
+        ]
         return adamw_with_schedule(groups, n_steps=n_steps, n_warmup=n_warmup)
 
     def _predict(self, case: EvaluationCase) -> tuple[SegmentedCase, Tensor]:

@@ -1,7 +1,7 @@
 """AdamW and its schedule: which parameters decay, and the learning rate of each optimiser step."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -20,6 +20,35 @@ def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], learning_rate: f
         {"params": [p for p in trainable if p.ndim <= 1], "lr": learning_rate, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def layered_parameter_groups(
+    named: Iterable[tuple[str, nn.Parameter]], distances: Mapping[str, int], learning_rate: float, weight_decay: float, layer_decay: float
+) -> list[dict[str, Any]]:
+    """Groups as `parameter_groups`, whose learning rate falls by `layer_decay` with each level of distance from the output.
+
+    A parameter at distance k learns with learning_rate * layer_decay**k (Clark et al. 2020, arXiv:2003.10555; Bao et al. 2022,
+    arXiv:2106.08254): what a pre-trained network's first layers know changes least. Groups come from the output downwards.
+
+    Args:
+        named: names and parameters of one network.
+        distances: name -> levels from the output, 0 for what learns with the full rate.
+        learning_rate, weight_decay: of distance 0.
+        layer_decay: factor per level; 1 for one rate throughout.
+    """
+    by_distance: dict[int, list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in named:
+        by_distance.setdefault(distances[name] if layer_decay != 1 else 0, []).append((name, parameter))
+    return [
+        group
+        for distance in sorted(by_distance)
+        for group in parameter_groups(by_distance[distance], learning_rate * layer_decay**distance, weight_decay)
+    ]
+
+
+def is_frozen(freeze: bool | int, epoch: int) -> bool:
+    """Whether what is frozen altogether (True), not at all (False) or in the first epochs (their number) is so in `epoch`, from 0."""
+    return freeze if isinstance(freeze, bool) else epoch < freeze
 
 
 def warmup_cosine(step: int, n_steps: int, n_warmup: int, floor: float = 0.0) -> float:

@@ -1,0 +1,97 @@
+"""What classifier and segmenter share: a pre-trained backbone, which may be frozen for good or in the first epochs."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fuse_examples.imaging.oai_example.models.backbone import Backbone
+from fuse_examples.imaging.oai_example.objectives.norm_statistics import MISFIT_SHARE, reestimate_statistics
+from fuse_examples.imaging.oai_example.training.optimisation import is_frozen, layered_parameter_groups
+
+Reestimation = Literal["auto", "always", "never"]
+STATISTICS_VOLUMES = 128
+"""How many training volumes, or patches, normalisation statistics are re-estimated on."""
+log = logging.getLogger(__name__)
+
+
+class FineTuningTask(pl.LightningModule):
+    """A task on a backbone. While it is frozen it stays in evaluation mode, keeps its statistics and has no gradients.
+
+    Args:
+        backbone: the network.
+        freeze_backbone: True for good; a number for so many epochs, after which it learns with everything else.
+        reestimate_norm_statistics: when a frozen backbone's running statistics are taken anew from the training cases before the first
+            step: "auto" where those of its source do not fit (`objectives.norm_statistics`).
+    """
+
+    def __init__(self, backbone: Backbone, freeze_backbone: bool | int, reestimate_norm_statistics: Reestimation) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self._freeze, self._reestimate = freeze_backbone, reestimate_norm_statistics
+        if freeze_backbone is True:
+            backbone.requires_grad_(False)
+
+    @property
+    def backbone_is_frozen(self) -> bool:
+        """Whether the backbone does not learn in the current epoch."""
+        return is_frozen(self._freeze, self.current_epoch)
+
+    def features(self, image: Tensor) -> Tensor:
+        """What the head is given of (B, C, D, H, W) images; without a graph while the backbone is frozen."""
+        # Parameters without gradients are passed over by AdamW, so that one optimiser serves the epochs before and after.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_is_frozen):
+            return self._features(image)
+
+    def _features(self, image: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def backbone_groups(self, learning_rate: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
+        """The backbone's parameter groups for AdamW."""
+        distances = self.backbone.distances() if layer_decay != 1 else {}
+        return layered_parameter_groups(self.backbone.named_parameters(), distances, learning_rate, weight_decay, layer_decay)
+
+    def train(self, mode: bool = True) -> "FineTuningTask":
+        """Set the mode; a frozen backbone stays in evaluation mode, so that its normalisation keeps its statistics."""
+        super().train(mode)
+        if self.backbone_is_frozen:
+            self.backbone.eval()
+        return self
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Thaw the backbone when its epoch has come, also where a run is resumed in the middle of it."""
+        if self.backbone.training == self.backbone_is_frozen:
+            self.backbone.train(not self.backbone_is_frozen)
+
+    def on_train_start(self) -> None:
+        """Take a frozen backbone's statistics anew where they do not fit, unless the run is resumed."""
+        if self.trainer.global_step > 0 or not self.backbone_is_frozen or self._reestimate == "never":
+            return
+        with self.trainer.precision_plugin.forward_context():
+            share = reestimate_statistics(self.backbone, self._features, self._first_images(), always=self._reestimate == "always")
+        if share is None:
+            log.info("norm statistics: the frozen backbone keeps none")
+            return
+        taken = self._reestimate == "always" or share > MISFIT_SHARE
+        done = "re-estimated on the training cases" if taken else "kept as the weights have them"
+        log.info("norm statistics: %.0f %% of the frozen backbone's channels do not fit the training cases; %s", 100 * share, done)
+
+    def _first_images(self) -> Iterator[Tensor]:
+        """Images of the first epoch's first batches, on the device."""
+        loader = self.trainer.train_dataloader
+        assert loader is not None
+        batches: Iterable[dict[str, Any]] = loader
+        if isinstance(loader, DataLoader) and loader.batch_sampler is not None:
+            # Made here: workers that persist serve one iterator, and training has taken it.
+            batches = (loader.collate_fn([loader.dataset[index] for index in indices]) for indices in loader.batch_sampler)
+        n_images = 0
+        for batch in islice(batches, int(self.trainer.num_training_batches)):
+            yield self.trainer.strategy.batch_to_device(batch, self.device)["image"]
+            n_images += len(batch["image"])
+            if n_images >= STATISTICS_VOLUMES:
+                return

@@ -41,3 +41,4 @@ test-slow: env
 # How fast views are made, beside the earlier example's way of the same work; docs/performance.md has the figures.
 bench: env
 	$(RUN) benchmarks/views.py
+	$(RUN) benchmarks/reading.py

@@ -4,11 +4,13 @@ import os
 import signal
 import time
 
+import pytest
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from fuse_examples.imaging.oai_example.data.loading import build_loader
 from fuse_examples.imaging.oai_example.data.sampler import EpochSampler, SampleKey
+from fuse_examples.imaging.oai_example.errors import DataError
 
 
 class Keys(Dataset):
@@ -45,3 +47,15 @@ def test_workers_ignore_signals_from_others_and_leave_when_the_loader_does() -> 
     while time.monotonic() < deadline and os.waitpid(worker, os.WNOHANG)[0] == 0:
         time.sleep(0.02)
     assert not os.path.exists(f"/proc/{worker}")
+
+
+class Vanished(Dataset):
+    def __getitem__(self, key: SampleKey) -> torch.Tensor:
+        raise DataError(["scans/7: does not exist.", "scans/7: a second remark."])
+
+
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_a_mistake_in_a_worker_reaches_the_user_as_it_was_worded(n_workers: int) -> None:
+    with pytest.raises(DataError) as error:
+        next(iter(build_loader(Vanished(), EpochSampler(4, 1, 0), n_workers=n_workers)))
+    assert str(error.value) == "scans/7: does not exist.\nscans/7: a second remark."

@@ -1,5 +1,6 @@
 """Cases brought into the store: all that cannot be used are named together, by row and patient."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from fuse_examples.imaging.oai_example.data.header_check import CaseHeaders
 from fuse_examples.imaging.oai_example.data.preparation import prepare_cases
 from fuse_examples.imaging.oai_example.data.scans import read_header
 from fuse_examples.imaging.oai_example.data.store import VolumeStore
-from fuse_examples.imaging.oai_example.errors import DataError
+from fuse_examples.imaging.oai_example.errors import ConfigError, DataError
 
 CSV = Path("table.csv")
 WriteNifti = Callable[..., Path]
@@ -141,3 +142,30 @@ def test_a_scan_that_vanishes_after_its_header_was_read_is_a_bad_case(prepare: C
     assert second == (
         f"table.csv:7: patient P7: {pairs[5][0]}: has changed since the run began. Start it again when the files are complete."
     )
+
+
+@pytest.mark.parametrize("what", ["voxels.npy", "facts.json"])
+@pytest.mark.parametrize("how", ["cut", "gone"])
+def test_a_store_that_is_damaged_during_the_run_is_told_and_is_no_bad_case(
+    prepare: Callable, write_nifti: WriteNifti, tmp_path: Path, what: str, how: str
+) -> None:
+    pairs = [(write_nifti(image(), name="i.nii"), write_nifti(labels(), name="m.nii"))]
+    (ready,) = prepare(pairs).volumes
+    for path in (tmp_path / "store").rglob(what):
+        path.write_bytes(path.read_bytes()[:-30]) if how == "cut" else path.unlink()
+    for open_again in (ready.image, ready.mask, lambda: prepare(pairs, on_bad_case="skip")):
+        with pytest.raises(ConfigError) as error:
+            open_again()
+        assert str(error.value).startswith(f"store.path: {tmp_path / 'store'}")
+        assert "is damaged (" in str(error.value)
+        assert str(error.value).endswith(". Remove that folder; it is made anew from the scan.")
+
+
+def test_a_scan_and_its_stored_volume_that_both_vanish_are_told(prepare: Callable, write_nifti: WriteNifti, tmp_path: Path) -> None:
+    pairs = [(write_nifti(image(), name="i.nii"), None)]
+    (ready,) = prepare(pairs).volumes
+    pairs[0][0].unlink()
+    assert np.array_equal(ready.image().array, image())  # the run does not need the scan any more
+    shutil.rmtree(tmp_path / "store")
+    with pytest.raises(DataError, match=r"i\.nii: does not exist\."):
+        ready.image()

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from fuse_examples.imaging.oai_example.data.sampler import EpochSampler
+from fuse_examples.imaging.oai_example.errors import DataError, UserError
 
 
 def build_loader(
@@ -26,7 +27,7 @@ def build_loader(
     numbers and make them depend on `n_workers`.
     """
     return DataLoader(
-        dataset,
+        _Forwarding(dataset),
         batch_sampler=sampler,
         num_workers=n_workers,
         collate_fn=collate,
@@ -35,6 +36,31 @@ def build_loader(
         worker_init_fn=shield_worker,
         generator=torch.Generator().manual_seed(sampler.seed),
     )
+
+
+class ForwardedError(DataError):
+    """A mistake that a worker met. torch rebuilds it in the main process from the worker's traceback, of which only the message is kept."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text.rpartition(f"{type(self).__name__}: ")[2].rstrip("\n"))
+
+
+class _Forwarding(Dataset[Any]):
+    """The dataset, whose mistakes reach the main process as they were worded."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self._dataset[key]
+        except UserError as error:
+            if get_worker_info() is None:
+                raise
+            raise ForwardedError(str(error)) from None
 
 
 def shield_worker(worker_id: int) -> None:

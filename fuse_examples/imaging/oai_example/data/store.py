@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,9 @@ class VolumeStore:
             statistics = measure(volume.array, self.percentiles).as_dict()
             _refuse_changed(path, stamp)
             self._write(entry, volume, {"statistics": statistics})
-        facts = _read_facts(entry)
-        return StoredImage(*_open(entry, facts), statistics_from(facts["statistics"]))
+        with _damage_told(entry):
+            facts = _read_facts(entry)
+            return StoredImage(*_open(entry, facts), statistics_from(facts["statistics"]))
 
     def mask(self, path: Path, stamp: str, affine_of: Grid | None = None) -> StoredMask:
         """Open the label mask at `path`, building its entry first if it is new.
@@ -96,10 +97,11 @@ class VolumeStore:
             counts, samples = _survey_labels(volume.array)
             _refuse_changed(path, stamp)
             self._write(entry, volume, {"label_counts": counts}, samples)
-        facts = _read_facts(entry)
-        counts = {int(label): count for label, count in facts["label_counts"].items()}
-        samples = {label: np.load(entry / f"label_{label}.npy") for label in counts if label > 0}
-        return StoredMask(*_open(entry, facts), counts, samples)
+        with _damage_told(entry):
+            facts = _read_facts(entry)
+            counts = {int(label): count for label, count in facts["label_counts"].items()}
+            samples = {label: np.load(entry / f"label_{label}.npy") for label in counts if label > 0}
+            return StoredMask(*_open(entry, facts), counts, samples)
 
     def remove_abandoned(self) -> None:
         """Remove what processes that were killed while building an entry have left beside the entries."""
@@ -194,6 +196,15 @@ def _refuse_changed(path: Path, stamp: str) -> None:
 def _in_memory_order(volume: Volume) -> Volume:
     """The same volume, contiguous: sums depend on the order of memory, and two forms of one scan shall have the same statistics."""
     return Volume(np.ascontiguousarray(volume.array), volume.affine, volume.source)
+
+
+@contextlib.contextmanager
+def _damage_told(entry: Path) -> Iterator[None]:
+    """An entry was whole when it was written; somebody has cut it or taken files away since."""
+    try:
+        yield
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise ConfigError(f"store.path: {entry} is damaged ({error}). Remove that folder; it is made anew from the scan.") from error
 
 
 def _read_facts(entry: Path) -> dict[str, Any]:

@@ -11,8 +11,11 @@ from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConf
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.errors import ConfigError, DataError, WeightsError
 from fuse_examples.imaging.oai_example.models.resnet3d import ResNet3D
+from fuse_examples.imaging.oai_example.models.sources import LICENCES
+from fuse_examples.imaging.oai_example.models.swin_unetr import SwinUNETR
 from fuse_examples.imaging.oai_example.models.unet3d import UNet3D
 from fuse_examples.imaging.oai_example.models.weights import save_backbone
+from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, resolved
 from fuse_examples.imaging.oai_example.stages.starting_weights import StartingWeights, keep_report, refuse_seen_patients, starting_weights
 from fuse_examples.imaging.oai_example.training.patient_hashes import hash_patients
 
@@ -115,6 +118,34 @@ def test_weights_of_the_earlier_example_set_the_orientation_they_were_trained_wi
     assert starting_weights(config(dino_weights=str(tmp_path / "best.ckpt"), orientation="LIP"))[0].orientation == "LIP"
     with pytest.raises(ConfigError, match="orientation: 'RAS' differs from 'LIP', which the weights were made with; set it to null"):
         starting_weights(config(dino_weights=str(tmp_path / "best.ckpt"), orientation="RAS"))
+
+
+def test_the_configuration_can_insist_on_what_no_name_shows(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    state = {f"module.backbone.{name}": value for name, value in SwinUNETR(width=12, swin_v2=True, with_decoder=False).state_dict().items()}
+    torch.save({"net": state}, tmp_path / "swin.pth")
+    for options, expected in ((None, "legacy"), ({"patch_merging": "legacy"}, "legacy"), ({"patch_merging": "monai_1.5"}, "monai_1.5")):
+        found, weights, _ = starting_weights(config(suprem_weights=str(tmp_path / "swin.pth"), backbone_options=options))
+        assert (found.backbone, found.width) == ("swin_unetr", 12)
+        backbone = build_configured_backbone(found, with_decoder=False)
+        report = weights.load_into(backbone)
+        assert report is not None
+        assert report.encoder.share == 1
+        settled = resolved(found, backbone)
+        assert settled.backbone_options == {"swin_v2": True, "patch_merging": expected}
+        assert backbone.options["patch_merging"] == expected
+        assert ("as the configuration says; weights of this kind were trained with legacy" in report.as_text()) == (expected != "legacy")
+
+
+def test_where_weights_come_from_is_handed_on(tmp_path: Path) -> None:
+    assert StartingWeights().origins == ()
+    torch.save({"net": trained_unet().state_dict()}, tmp_path / "suprem.pth")
+    _, weights, _ = starting_weights(config(suprem_weights=str(tmp_path / "suprem.pth")))
+    origin = {"source": "SuPreM checkpoint", "file": "suprem.pth", "licence": LICENCES["suprem"]}
+    assert list(weights.origins) == [origin]
+    assert list(starting_weights(config(dino_weights=str(write(tmp_path / "own"))))[1].origins) == []
+    _, weights, _ = starting_weights(config(dino_weights=str(write(tmp_path / "tuned", origins=[origin]))))
+    assert list(weights.origins) == [origin]
 
 
 class TestSeenPatients:

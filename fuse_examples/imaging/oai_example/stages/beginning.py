@@ -10,7 +10,7 @@ from fuse_examples.imaging.oai_example.configuration.precedence import check_res
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 from fuse_examples.imaging.oai_example.errors import WeightsError
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import check_fits, read_stage_checkpoint, saved_config
-from fuse_examples.imaging.oai_example.stages.starting_weights import StartingWeights, starting_weights
+from fuse_examples.imaging.oai_example.stages.starting_weights import ORIGINS, StartingWeights, starting_weights
 from fuse_examples.imaging.oai_example.training.checkpoint_writer import check_epochs, epochs_done
 from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT
 from fuse_examples.imaging.oai_example.training.run import Run
@@ -41,6 +41,12 @@ class TrainingStart(Generic[Config]):
     def seen_patients(self) -> list[str]:
         """Hashes of the patients that the weights have learnt from before this run, or before it was interrupted."""
         return list(self.checkpoint[PROJECT]["patients"]) if self.checkpoint else self.weights.patients
+
+    @property
+    def origins(self) -> list[dict[str, str]]:
+        """Whose weights the network goes back to, with what is known of their licences."""
+        known = self.checkpoint[PROJECT].get(ORIGINS, []) if self.checkpoint else self.weights.origins
+        return [dict(entry) for entry in known]
 
 
 @dataclass(frozen=True)

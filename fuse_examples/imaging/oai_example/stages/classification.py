@@ -78,11 +78,11 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
     preprocessing = preprocessing_of(config, config.resize_to)
     if check:
         data = _training_data(config, store_cases(config, cases, None), preprocessing, classes, covariates)
-        try_out(config, _task(config, backbone, classes, covariates), data, cases, _facts(config, data, classes, backbone))
+        try_out(config, classification_task(config, backbone, classes, covariates), data, cases, _facts(config, data, classes, backbone))
         return
     with run.opened(config.dump(), (*start.notes, *seen, *map(_described, classes))) as environment:
         keep_report(report, run.folder)
-        task = _task(config, backbone, classes, covariates)
+        task = classification_task(config, backbone, classes, covariates)
         stored = store_cases(config, cases, run.folder)
         facts = {
             "classes": [index.as_dict() for index in classes],
@@ -97,7 +97,7 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
             run,
             task,
             _training_data(config, stored, preprocessing, classes, covariates),
-            project=project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients, **facts),
+            project=project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients, origins=start.origins, **facts),
             environment=environment,
             interruption=interruption,
             monitor=task.monitor,
@@ -125,7 +125,7 @@ def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
     config, run, project = start.config, start.run, start.project
     classes = tuple(target_from_dict(entry) for entry in project["classes"])
     covariates = Covariates.from_list(project.get("covariates", []))
-    task = _task(config, saved_backbone(project, with_decoder=False), classes, covariates)
+    task = classification_task(config, saved_backbone(project, with_decoder=False), classes, covariates)
     start.fill(task)
     cases = open_cases(config, masks=False, targets=config.cls_targets, extra=_extra_columns(config))
     check_types({"the test folds": cases.evaluation}, config.cls_targets, config.target_types or {}, config.csv_path)
@@ -142,7 +142,7 @@ def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
         writer = PredictionWriter([one.case for one in volumes], targets, config.report_by)
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
         items = LabelledVolumes(
-            volumes, Preprocessing.from_dict(project["preprocessing"]), classes, covariates=_of_network(config, covariates)
+            volumes, Preprocessing.from_dict(project["preprocessing"]), classes, covariates=covariates_of_network(config, covariates)
         )
         data = VolumeDataModule(None, items, 1, config.n_workers, config.seed, evaluation_batch_size=config.batch_size)
         trainer.predict(task, datamodule=data, return_predictions=False)
@@ -157,7 +157,7 @@ def _training_data(
     classes: Sequence[LearnedTarget],
     covariates: Covariates,
 ) -> VolumeDataModule:
-    seen = _of_network(config, covariates)
+    seen = covariates_of_network(config, covariates)
     return VolumeDataModule(
         LabelledVolumes(stored.train, preprocessing, classes, config.augmentation, config.seed, seen),
         LabelledVolumes(stored.evaluation, preprocessing, classes, covariates=seen),
@@ -180,7 +180,7 @@ def _learned_covariates(config: ClassificationConfig, cases: OpenedCases) -> Cov
     return covariates
 
 
-def _of_network(config: ClassificationConfig, covariates: Covariates) -> Covariates:
+def covariates_of_network(config: ClassificationConfig, covariates: Covariates) -> Covariates:
     """Those covariates that the network sees."""
     return covariates if config.covariate_input else Covariates()
 
@@ -200,10 +200,13 @@ def _facts(config: ClassificationConfig, data: VolumeDataModule, classes: Sequen
     return [store_size(data.volumes), *map(_described, classes), *padding_lines(backbone, {"resize_to": config.resize_to})]
 
 
-def _task(config: ClassificationConfig, backbone: Backbone, classes: Sequence[LearnedTarget], covariates: Covariates) -> ClassificationTask:
+def classification_task(
+    config: ClassificationConfig, backbone: Backbone, classes: Sequence[LearnedTarget], covariates: Covariates
+) -> ClassificationTask:
+    """The task that a resolved configuration describes, around a backbone."""
     objectives = {learned.target: _objective(config, learned) for learned in classes}
     n_outputs = {target: objective.n_outputs for target, objective in objectives.items()}
-    n_features = backbone.feature_dim + _of_network(config, covariates).length
+    n_features = backbone.feature_dim + covariates_of_network(config, covariates).length
     heads = ClassificationHeads(n_features, n_outputs, hidden_dim=config.head.hidden_dim, dropout=config.head.dropout)
     recipe = ClassificationRecipe(
         config.learning_rate,

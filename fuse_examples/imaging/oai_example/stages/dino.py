@@ -65,7 +65,7 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
         return
     with run.opened(config.dump(), (*start.notes, *seen, *rules)) as environment:
         keep_report(report, run.folder)
-        project = project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients)
+        project = project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients, origins=start.origins)
         task = _task(config, backbone, _recipe(config))
         fit_run(
             config,

@@ -59,17 +59,24 @@ def train(config: SegmentationConfig, interruption: Interruption, *, check: bool
     preprocessing = preprocessing_of(config, config.resize_to, config.patch_size, config.spacing)
     if check:
         data = _training_data(config, cases, preprocessing, None)
-        try_out(config, _task(config, backbone), data, cases, _facts(config, data, backbone))
+        try_out(config, segmentation_task(config, backbone), data, cases, _facts(config, data, backbone))
         return
     with run.opened(config.dump(), (*start.notes, *seen)) as environment:
         keep_report(report, run.folder)
         writer = fit_run(
             config,
             run,
-            _task(config, backbone),
+            segmentation_task(config, backbone),
             _training_data(config, cases, preprocessing, run.folder),
             project=project_entry(
-                STAGE, config, backbone, preprocessing, cases.train, start.seen_patients, structures=list(config.structures)
+                STAGE,
+                config,
+                backbone,
+                preprocessing,
+                cases.train,
+                start.seen_patients,
+                origins=start.origins,
+                structures=list(config.structures),
             ),
             environment=environment,
             interruption=interruption,
@@ -85,7 +92,7 @@ def evaluate(config: SegmentationConfig, *, check: bool = False) -> None:
     """Evaluate the cases of the test folds with a checkpoint; masks, scores, intervals and the report go to `test/`."""
     start = begin_test(config, STAGE, CHECKPOINT_KEYS)
     config, run, project = start.config, start.run, start.project
-    task = _task(config, saved_backbone(project, with_decoder=True))
+    task = segmentation_task(config, saved_backbone(project, with_decoder=True))
     start.fill(task)
     cases = open_cases(config, masks=True, extra=config.report_by, mask_affine=config.mask_affine)
     notes = (*start.notes, *refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config))
@@ -141,7 +148,8 @@ def _stored(config: SegmentationConfig, cases: OpenedCases, folder: Path | None)
     return store_cases(config, cases, folder, num_classes=config.num_classes, mask_takes_image_affine=whose_affine)
 
 
-def _task(config: SegmentationConfig, backbone: Backbone) -> SegmentationTask:
+def segmentation_task(config: SegmentationConfig, backbone: Backbone) -> SegmentationTask:
+    """The task that a resolved configuration describes, around a backbone."""
     recipe = SegmentationRecipe(
         config.learning_rate,
         config.weight_decay,

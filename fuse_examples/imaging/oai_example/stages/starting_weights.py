@@ -10,7 +10,7 @@ from fuse_examples.imaging.oai_example.configuration.precedence import adopt_fro
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.errors import DataError, WeightsError
-from fuse_examples.imaging.oai_example.models.backbone import Backbone
+from fuse_examples.imaging.oai_example.models.backbone import Backbone, Option
 from fuse_examples.imaging.oai_example.models.load_report import LoadReport
 from fuse_examples.imaging.oai_example.models.sources import Recognised
 from fuse_examples.imaging.oai_example.models.weights import load_backbone_weights, look_at_weights
@@ -20,6 +20,8 @@ from fuse_examples.imaging.oai_example.training.safe_files import write_json
 
 Config = TypeVar("Config", bound=StageConfig)
 KEYS = ("dino_weights", "suprem_weights")
+ORIGINS = "origins"
+"""The entry of this project's metadata that says whose weights a network goes back to."""
 _METADATA = {"config": dict, "patients": list, "backbone_options": dict}
 _SHOWN = 20
 log = logging.getLogger(__name__)
@@ -32,11 +34,15 @@ class StartingWeights:
     Attributes:
         key, path: the configuration key and the file it names; None for a run from scratch.
         metadata: what this project wrote into the file; empty for other people's.
+        insisted: options of the backbone that the configuration sets, whatever such weights were trained with.
+        origins: source, file name and licence note of other people's weights that these go back to.
     """
 
     key: str | None = None
     path: Path | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    insisted: Mapping[str, Option] = field(default_factory=dict)
+    origins: Sequence[Mapping[str, str]] = ()
 
     @property
     def patients(self) -> list[str]:
@@ -47,7 +53,7 @@ class StartingWeights:
         """Fill the backbone and return the verdict; None where there is no file. Raises WeightsError."""
         if self.key is None or self.path is None:
             return None
-        return load_backbone_weights(backbone, self.path, self.key)
+        return load_backbone_weights(backbone, self.path, self.key, self.insisted)
 
 
 def keep_report(report: LoadReport | None, folder: Path) -> None:
@@ -72,8 +78,9 @@ def starting_weights(config: Config) -> tuple[Config, StartingWeights, tuple[str
         if path is not None:
             found, metadata = look_at_weights(path, key)
             _check_metadata(metadata, path, key)
+            insisted = dict(config.backbone_options or {})
             config, notes = adopt_from_weights(config, _taught_with(config, found, metadata))
-            return config, StartingWeights(key, path, metadata), notes
+            return config, StartingWeights(key, path, metadata, insisted, _origins(path, found, metadata)), notes
     return config, StartingWeights(), ()
 
 
@@ -83,9 +90,18 @@ def _taught_with(config: StageConfig, found: Recognised, metadata: Mapping[str, 
         return {"backbone_options": further_options(found.choices), **found.choices, **metadata["config"]}
     if config.backbone not in (None, found.network):
         return dict(found.settings)
-    told = {"backbone": found.network, "backbone_options": further_options(found.shown), **found.shown}
+    told = {"backbone": found.network, **found.shown}
     # A setting that the file contradicts stays, and loading says what does not fit.
-    return {key: value for key, value in told.items() if getattr(config, key, "") is None} | found.settings
+    nulls = {key: value for key, value in told.items() if getattr(config, key, "") is None}
+    options = further_options({**found.shown, **(config.backbone_options or {})})
+    return nulls | {"backbone_options": options} | found.settings
+
+
+def _origins(path: Path, found: Recognised, metadata: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Where weights come from, oldest first: what their own description says, or the source that the file shows."""
+    if metadata:
+        return [dict(entry) for entry in metadata.get(ORIGINS, [])]
+    return [{"source": found.source, "file": path.name, "licence": found.licence}]
 
 
 def _check_metadata(metadata: Mapping[str, Any], path: Path, key: str) -> None:

@@ -63,6 +63,8 @@ CHANGED: dict[str, Any] = {
     "accumulate_grad_batches": 2,
 }
 ELSEWHERE = {
+    "probe_targets": "test_dino_probes.py",
+    "probe_every_n_epochs": "test_dino_probes.py",
     "on_collapse": "tests/unit/tasks/test_dino_alarms.py",
     "backbone": "tests/unit/models",
     "intensity.window": "belongs to another method",

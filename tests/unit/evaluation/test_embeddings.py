@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.evaluation.embeddings import EmbeddingWriter, write_embedding_results
+from fuse_examples.imaging.oai_example.evaluation.probes import Embedded
 
 
 def cases(n: int) -> list[Case]:
@@ -35,7 +36,7 @@ def test_features_of_all_batches_are_kept_in_order() -> None:
 
 def test_the_table_and_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     features = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    metrics = write_embedding_results(tmp_path, cases(5), features)
+    metrics = write_embedding_results(tmp_path, Embedded(cases(5), features.numpy()))
     rows = list(csv.DictReader((tmp_path / "embeddings.csv").open()))
     assert [(row["case"], row["PatientID"], row["fold"], row["row"]) for row in rows] == [
         ("case0", "patient0", "4", "2"),
@@ -52,12 +53,12 @@ def test_the_table_and_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_collapsed_features_show(tmp_path: Path) -> None:
-    metrics = write_embedding_results(tmp_path, cases(6), torch.ones(6, 1) * torch.tensor([1.0, 2.0, 3.0]))
+    metrics = write_embedding_results(tmp_path, Embedded(cases(6), (torch.ones(6, 1) * torch.tensor([1.0, 2.0, 3.0])).numpy()))
     assert metrics["effective_rank"] == pytest.approx(1, abs=1e-3)
     assert metrics["mean_std"] == pytest.approx(0, abs=1e-6)
 
 
 def test_as_many_features_as_cases_or_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="zip"):
-        write_embedding_results(tmp_path, cases(3), torch.ones(2, 4))
+        write_embedding_results(tmp_path, Embedded(cases(3), torch.ones(2, 4).numpy()))
     assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ from fuse_examples.imaging.oai_example.configuration.kinds import (
     AutoPositiveNumber,
     AutoShare,
     Axis,
+    Columns,
     Count,
     Flag,
     NotNegative,
@@ -71,6 +72,7 @@ class DINOConfig(StageConfig):
         dino_rules.enough_views,
         dino_rules.learning_rate_falls,
         dino_rules.momentum_rises,
+        dino_rules.probes_need_both_folds,
     )
 
     crops: CropSettings = volumes(CropSettings, "The views of each volume: boxes cut out in all three axes.")
@@ -79,6 +81,12 @@ class DINOConfig(StageConfig):
 
     head: ProjectionHeadSettings = task(ProjectionHeadSettings, "The projection head; it is not part of the exported backbone.")
     pooling: Literal["average", "max"] = task("average", "How the deepest feature map becomes one vector.")
+    probe_targets: Columns | None = task(
+        None,
+        "Categorical columns of the CSV file to probe the features with, by k-NN and a linear classifier learnt on the training cases; the "
+        "network never sees them. best.ckpt is then the best probe's epoch. null: none.",
+    )
+    probe_every_n_epochs: Positive = task(5, "Probe after every so many epochs, and after the first and the last, on val_folds.")
     student_temperature: PositiveNumber = task(0.1, "Temperature of the student's softmax.")
     teacher_temperature_start: AutoPositiveNumber = task(
         "auto", "Temperature of the teacher's softmax at the start. auto: teacher_temperature, but at most 0.04."

@@ -28,3 +28,14 @@ def momentum_rises(draft: Draft) -> Iterator[Problem]:
     start, end = draft["momentum_start"], draft["momentum_end"]
     if start != "auto" and start > end:
         yield draft.problem(f"momentum_start {start} is above momentum_end {end}", "momentum_start", "momentum_end")
+
+
+def probes_need_both_folds(draft: Draft) -> Iterator[Problem]:
+    """A probe learns from training cases and is scored on others."""
+    if draft["probe_targets"] is None:
+        return
+    testing = draft["test_ckpt"] is not None
+    if testing and not draft["train_folds"]:
+        yield draft.problem("probe_targets is set, and a probe learns from train_folds, which is empty; name them", "train_folds")
+    if not testing and not draft["val_folds"]:
+        yield draft.problem("probe_targets is set, and probes are scored on val_folds, which is empty; name at least one fold", "val_folds")

@@ -1,6 +1,6 @@
 """Features of pre-trained networks: the table of test cases, and whether the features have collapsed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
 
-from fuse_examples.imaging.oai_example.data.cases import Case
+from fuse_examples.imaging.oai_example.evaluation.probes import Embedded
 from fuse_examples.imaging.oai_example.evaluation.whole_files import write_json, write_table
 from fuse_examples.imaging.oai_example.objectives.collapse import dimension_std, effective_rank
 
@@ -36,14 +36,15 @@ class EmbeddingWriter(BasePredictionWriter):
         return torch.cat(self._features)
 
 
-def write_embedding_results(folder: Path, cases: Sequence[Case], features: Tensor) -> dict[str, Any]:
+def write_embedding_results(folder: Path, embedded: Embedded, probes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Write embeddings.csv (a row per case) and metrics.json (collapse statistics) into `folder`; print and return the statistics.
 
     Args:
         folder: the test folder.
-        cases: in the order of `features`.
-        features: (n, F).
+        embedded: the test cases and their features (n, F).
+        probes: the entry `probes` of the statistics, if any.
     """
+    cases, features = embedded.cases, torch.from_numpy(embedded.features)
     header = ["case", "PatientID", "fold", "row", *(f"feature_{index}" for index in range(features.shape[1]))]
     rows = ([case.name, case.patient, case.fold, case.row, *values] for case, values in zip(cases, features.tolist(), strict=True))
     write_table(folder / "embeddings.csv", header, rows)
@@ -54,7 +55,11 @@ def write_embedding_results(folder: Path, cases: Sequence[Case], features: Tenso
         "effective_rank": float(effective_rank(features)),
         "mean_std": float(dimension_std(features).mean()),
         "rules": RULES,
+        **({"probes": dict(probes)} if probes else {}),
     }
     write_json(folder / "metrics.json", metrics)
     print(f"effective rank {metrics['effective_rank']:.1f} of {len(cases)} cases' features ({features.shape[1]} dimensions)")
+    for target, found in (probes or {}).items():
+        if target != "rules":
+            print(f"{target}: " + ", ".join(f"{name} {one['value']}" for name, one in found.items()))
     return metrics

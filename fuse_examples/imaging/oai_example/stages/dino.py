@@ -1,17 +1,20 @@
 """The pre-training stage: a frozen configuration in, a pre-trained backbone's run folder out."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from fuse_examples.imaging.oai_example.configuration.dino_auto import RunSize, number, without_auto
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
 from fuse_examples.imaging.oai_example.configuration.precedence import READING, TAUGHT_WITH
-from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes
 from fuse_examples.imaging.oai_example.data.multi_crop import MultiCrop, PretrainingViews, ViewCollation
+from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
 from fuse_examples.imaging.oai_example.errors import UserError
 from fuse_examples.imaging.oai_example.evaluation.embeddings import EmbeddingWriter, write_embedding_results
+from fuse_examples.imaging.oai_example.evaluation.probe_watch import PROBE
+from fuse_examples.imaging.oai_example.evaluation.probes import Embedded
 from fuse_examples.imaging.oai_example.evaluation.view_pictures import ViewPictures
 from fuse_examples.imaging.oai_example.geometry.volume import Shape
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
@@ -23,6 +26,7 @@ from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_en
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
+from fuse_examples.imaging.oai_example.stages.probing import probe_results, probe_watch, probed_classes, whole_volumes
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved
 from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
 from fuse_examples.imaging.oai_example.stages.stored_cases import store_cases
@@ -55,7 +59,8 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
     for key, size in _sizes(config).items():
         check_size(backbone, size, key)
     report = weights.load_into(backbone)
-    cases = open_cases(config, masks=False)
+    cases = open_cases(config, masks=False, targets=config.probe_targets or ())
+    classes = probed_classes(config, cases)
     seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config, rules = without_auto(resolved(config, backbone), _run_size(config, cases))
     preprocessing = preprocessing_of(config, config.crops.global_size)
@@ -67,17 +72,21 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
         keep_report(report, run.folder)
         project = project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients, origins=start.origins)
         task = _task(config, backbone, _recipe(config))
+        data = _training_data(config, cases, preprocessing, run.folder)
         fit_run(
             config,
             run,
             task,
-            _training_data(config, cases, preprocessing, run.folder),
+            data,
             project=project,
             environment=environment,
             interruption=interruption,
-            monitor=None,  # the loss says nothing about the features: both networks move
+            monitor=PROBE if classes else None,  # the loss says nothing about the features: both networks move
             veto=ALARMS,
-            callbacks=[ViewPictures(config.log_images_every_n_epochs, config.crops.n_global)],
+            callbacks=[
+                ViewPictures(config.log_images_every_n_epochs, config.crops.n_global),
+                *probe_watch(config, data, preprocessing, classes, run.folder),
+            ],
             checkpoint=start.checkpoint,
         )
         if config.on_collapse == "stop" and task.alarms:
@@ -93,19 +102,25 @@ def evaluate(config: DINOConfig, *, check: bool = False) -> None:
     config, run, project = start.config, start.run, start.project
     task = _task(config, saved_backbone(project, with_decoder=False))
     start.fill(task)
-    cases = open_cases(config, masks=False)
+    cases = open_cases(config, masks=False, targets=config.probe_targets or (), train_in_test=config.probe_targets is not None)
+    classes = probed_classes(config, cases)
     notes = (*start.notes, *refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config))
     if check:
         print_test(cases)
         return
     with run.opened(config.dump(), notes):
-        volumes = store_cases(config, cases, run.output).evaluation
-        writer = EmbeddingWriter()
-        trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
-        images = LabelledVolumes(volumes, Preprocessing.from_dict(project["preprocessing"]))
-        data = VolumeDataModule(None, images, 1, config.n_workers, config.seed, evaluation_batch_size=config.batch_size)
-        trainer.predict(task, datamodule=data, return_predictions=False)
-        write_embedding_results(run.output, [one.case for one in volumes], writer.features())
+        stored = store_cases(config, cases, run.output)
+        preprocessing = Preprocessing.from_dict(project["preprocessing"])
+        asked = _embedded(config, task, stored.evaluation, preprocessing, run.output)
+        known = _embedded(config, task, stored.train, preprocessing, run.output) if classes else None
+        write_embedding_results(run.output, asked, probe_results(known, asked, classes) if known else None)
+
+
+def _embedded(config: DINOConfig, task: DINOTask, volumes: Sequence[CaseVolumes], preprocessing: Preprocessing, folder: Path) -> Embedded:
+    writer = EmbeddingWriter()
+    trainer = build_trainer(folder=folder, n_epochs=1, precision=config.precision, callbacks=[writer])
+    trainer.predict(task, datamodule=whole_volumes(config, volumes, preprocessing), return_predictions=False)
+    return Embedded([one.case for one in volumes], writer.features().numpy())
 
 
 def _training_data(config: DINOConfig, cases: OpenedCases, preprocessing: Preprocessing, folder: Path | None) -> VolumeDataModule:

@@ -18,7 +18,7 @@ class OpenedCases:
     """The cases a run uses and their headers by case name.
 
     Attributes:
-        train: cases to learn from; none in a test run.
+        train: cases to learn from; in a test run only where its probes need them.
         evaluation: validation cases in training, test cases in a test run.
         test: cases of the test folds, also in training, when they are not opened: no weights may have seen them.
         headers: of both.
@@ -43,6 +43,7 @@ def open_cases(
     targets: Sequence[str] = (),
     extra: Sequence[str] = (),
     mask_affine: Literal["strict", "from_image"] = "strict",
+    train_in_test: bool = False,
 ) -> OpenedCases:
     """Choose the cases of the folds that the run uses, and check that their files exist and fit together.
 
@@ -50,15 +51,17 @@ def open_cases(
         DataError: with every problem of one kind; see `data.cases`, `data.splits` and `data.header_check`.
     """
     testing = config.test_ckpt is not None
+    of_test = ("train_folds", "test_folds") if train_in_test else ("test_folds",)
     splits = split_cases(
         read_cases(config.csv_path, masks=masks, targets=targets, extra=extra),
         config.train_folds,
         config.val_folds,
         config.test_folds,
-        used=("test_folds",) if testing else ("train_folds", "val_folds"),
+        used=of_test if testing else ("train_folds", "val_folds"),
         allow_patient_overlap=config.allow_patient_overlap,
         csv_path=config.csv_path,
     )
-    train, evaluation = ((), splits.test) if testing else (splits.train, splits.val)
+    train = splits.train if train_in_test or not testing else ()
+    evaluation = splits.test if testing else splits.val
     headers = check_headers([*train, *evaluation], csv_path=config.csv_path, mask_affine=mask_affine, reading=reading_of(config))
     return OpenedCases(train, evaluation, splits.test, headers)

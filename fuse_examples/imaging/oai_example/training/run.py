@@ -20,8 +20,9 @@ TEST_FILES = (
     "config.yaml", "environment.json", "log.txt", "*.json", "*.csv", "*.png", "*.html", "segmentations/*.nii.gz", "events.out.tfevents.*",
 )  # fmt: skip
 TRAINING_FILES = (
-    "config.yaml", "environment.json", "log.txt", "val_metrics.json", "load_report.json", "bad_cases.csv", "backbone.safetensors",
-    "events.out.tfevents.*", "checkpoints/last.ckpt", "checkpoints/best.ckpt", f"checkpoints/.*{TEMPORARY}", f".*{TEMPORARY}",
+    "config.yaml", "environment.json", "log.txt", "val_metrics.json", "load_report.json", "bad_cases.csv", "probes.csv",
+    "backbone.safetensors", "events.out.tfevents.*",
+    "checkpoints/last.ckpt", "checkpoints/best.ckpt", f"checkpoints/.*{TEMPORARY}", f".*{TEMPORARY}",
 )  # fmt: skip
 """What runs write, as patterns in the run's folder and in its `test/`; `overwrite` removes these and nothing else."""
 

@@ -100,7 +100,7 @@ def write_tables(folder: Path, *, labelled: bool = True, separator: str = "|", u
     ids = [9000099 + 7 * k for k in range(6)]
     enrolled = [["ID", "VERSION", "P02SEX", "V00COHORT", "V00SITE"]]
     enrolled += [
-        [str(name), "25", label(k % 2 + 1, ("Male", "Female")[k % 2]), label(k // 2 + 1, cohorts[k // 2 + 1]), "A"]
+        [str(name), "25", label(k % 2 + 1, ("Male", "Female")[k % 2]), label(k // 2 + 1, cohorts[k // 2 + 1]), "Montréal"]
         for k, name in enumerate(ids)
     ]
     clinical = [["ID", "VERSION", "V00AGE", "P01BMI"], *([str(name), "0.2.3", str(50 + k), f"2{k}.5"] for k, name in enumerate(ids))]

@@ -136,7 +136,7 @@ def test_a_set_of_knees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert f"{tmp_path / 'data' / 'masks'}: exists already." in capsys.readouterr().err
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.floats(-3, 12), st.floats(-3, 12)), min_size=3, max_size=9))
 def test_filling_agrees_with_another_implementation(points: list[tuple[float, float]]) -> None:
     polygon = np.array(points)

@@ -22,7 +22,7 @@ def table(path: Path, rows: list[str]) -> Path:
     return path
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows=ROWS, folds=st.integers(2, 5), seed=st.integers(0, 3), order=st.randoms(use_true_random=False))
 def test_groups_never_leak_and_the_order_of_rows_is_nothing(rows, folds, seed, order) -> None:  # type: ignore[no-untyped-def]
     patients, families = [f"P{p}" for p, _, _ in rows], [f"F{f}" if f else "" for _, f, _ in rows]
@@ -48,7 +48,7 @@ def test_rows_are_linked_through_others() -> None:
     assert groups == ["a", "a", "a", "d"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(classes=st.lists(st.sampled_from("abcd"), min_size=5, max_size=120), seed=st.integers(0, 3))
 def test_single_rows_are_balanced_to_one_per_class(classes: list[str], seed: int) -> None:
     folds = assign_folds([f"P{i}" for i in range(len(classes))], equal_shares(5), classes=classes, seed=seed)

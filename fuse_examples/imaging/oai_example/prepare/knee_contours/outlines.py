@@ -22,16 +22,20 @@ def inside(points: Points, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
     Intervals are half open: of two polygons that share an edge, just one has a centre that lies on it.
     """
-    rows, columns = shape
+    within = np.zeros(shape, bool)
+    low = np.clip(np.floor(points.min(axis=0)).astype(int), 0, None)  # only the polygon's own rectangle: outlines are small
+    high = np.minimum(np.ceil(points.max(axis=0)).astype(int) + 1, shape[::-1])
+    (left, top), (right, bottom) = low.tolist(), high.tolist()
+    if left >= right or top >= bottom:
+        return within
     start, end = points, np.roll(points, -1, axis=0)
-    row = np.arange(rows)[:, None]
-    crosses = (start[:, 1] <= row) != (end[:, 1] <= row)  # (rows, edges)
-    where, edge = np.nonzero(crosses)
+    row = np.arange(top, bottom)[:, None]
+    where, edge = np.nonzero((start[:, 1] <= row) != (end[:, 1] <= row))  # (rows, edges)
     slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
-    column = start[edge, 0] + (where - start[edge, 1]) * slope
-    toggles = np.zeros((rows, columns + 1), int)
-    np.add.at(toggles, (where, np.clip(np.ceil(column), 0, columns).astype(int)), 1)
-    within: NDArray[np.bool_] = np.cumsum(toggles, axis=1)[:, :columns] % 2 == 1
+    column = start[edge, 0] + (where + top - start[edge, 1]) * slope
+    toggles = np.zeros((bottom - top, right - left + 1), int)
+    np.add.at(toggles, (where, np.clip(np.ceil(column).astype(int), left, right) - left), 1)
+    within[top:bottom, left:right] = np.cumsum(toggles, axis=1)[:, :-1] % 2 == 1
     return within
 
 

@@ -7,6 +7,7 @@ from fuse_examples.imaging.oai_example.configuration.blocks import VolumeAugment
 from fuse_examples.imaging.oai_example.configuration.kinds import (
     ClassOfTarget,
     Columns,
+    CrossValidation,
     Flag,
     Names,
     NotNegative,
@@ -49,6 +50,7 @@ class ClassificationConfig(StageConfig):
         rules.validation_folds_are_named,
         rules.a_backbone_thaws_before_the_end,
         rules.statistics_of_a_frozen_backbone,
+        rules.cross_validation_trains,
         classification_rules.targets_are_columns_of_their_own,
         classification_rules.types_belong_to_targets,
         classification_rules.positive_classes_belong_to_targets,
@@ -58,6 +60,11 @@ class ClassificationConfig(StageConfig):
         classification_rules.no_flips_where_the_side_is_the_target,
     )
 
+    cross_validation: CrossValidation | None = data(
+        None,
+        "Number of folds that patients are dealt out to, or folds: those of the column `fold`. Of the cases of train_folds and val_folds "
+        "each fold is tested once, by a run that learnt from the others but for one, on which it was validated. null: a single run.",
+    )
     report_by: Names = data((), "Columns of the CSV file, such as sex or site, by whose values test metrics are given as well.")
     freeze_backbone: Flag | Positive = weights(
         False, "true: the heads alone learn. A number: so in the first so many epochs, then all. false: all from the start."

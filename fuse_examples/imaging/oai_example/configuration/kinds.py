@@ -58,6 +58,12 @@ def _unique(value: tuple[Any, ...]) -> tuple[Any, ...]:
     return value
 
 
+def _cross_validation(value: Any) -> Any:
+    if value == "folds" or (isinstance(value, int) and not isinstance(value, bool) and value >= 3):
+        return value
+    raise ValueError(f"must be a whole number of at least 3, the word folds or null, found {shown(value)}")
+
+
 def _class_name(value: Any) -> Any:
     return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
@@ -143,6 +149,8 @@ TypeOfTarget = Annotated[
     AfterValidator(_frozen),
     Meaning("a block of 'column: type', each categorical, ordinal or continuous", "blocks"),
 ]
+
+CrossValidation = Annotated[int | str, BeforeValidator(_cross_validation), Meaning("a whole number of at least 3 or the word folds", "")]
 
 _one_of_the_backbones = OneOf(BACKBONES)
 BackboneName = Annotated[str, Strict(), AfterValidator(_one_of_the_backbones.check), _one_of_the_backbones]

@@ -74,8 +74,20 @@ def folds_of_the_run(draft: Draft) -> Iterator[Problem]:
 
 def validation_folds_are_named(draft: Draft) -> Iterator[Problem]:
     """Where the best epoch is chosen by a validation score there are validation folds."""
-    if draft["test_ckpt"] is None and not draft["val_folds"]:
+    if draft["test_ckpt"] is None and draft["cross_validation"] is None and not draft["val_folds"]:
         yield draft.problem("val_folds is empty; the best epoch is chosen by validation, so name at least one fold", "val_folds")
+
+
+def cross_validation_trains(draft: Draft) -> Iterator[Problem]:
+    """cross_validation trains and tests by itself, and goes on by itself."""
+    for key in ("test_ckpt", "resume_training_from"):
+        if draft["cross_validation"] is not None and draft[key] is not None:
+            yield draft.problem(
+                f"cross_validation and {key} are both set; set cross_validation to null to use a checkpoint, or {key} to null: the same "
+                "command goes on where a cross-validation stopped",
+                "cross_validation",
+                key,
+            )
 
 
 def window_and_its_method(draft: Draft) -> Iterator[Problem]:

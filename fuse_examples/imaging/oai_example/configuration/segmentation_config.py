@@ -7,6 +7,7 @@ from pydantic import Strict
 
 from fuse_examples.imaging.oai_example.configuration import rules, segmentation_rules
 from fuse_examples.imaging.oai_example.configuration.kinds import (
+    CrossValidation,
     Flag,
     Names,
     Positive,
@@ -31,6 +32,7 @@ class SegmentationConfig(StageConfig):
         rules.validation_folds_are_named,
         rules.a_backbone_thaws_before_the_end,
         rules.statistics_of_a_frozen_backbone,
+        rules.cross_validation_trains,
         segmentation_rules.a_name_for_each_structure,
         segmentation_rules.sheets_are_structures,
         segmentation_rules.whole_volumes_or_patches,
@@ -40,6 +42,11 @@ class SegmentationConfig(StageConfig):
 
     mask_affine: Literal["strict", "from_image"] = data(
         "strict", "strict: a mask that lies elsewhere than its image is an error. from_image: the mask takes the image's place in space."
+    )
+    cross_validation: CrossValidation | None = data(
+        None,
+        "Number of folds that patients are dealt out to, or folds: those of the column `fold`. Of the cases of train_folds and val_folds "
+        "each fold is tested once, by a run that learnt from the others but for one, on which it was validated. null: a single run.",
     )
     report_by: Names = data((), "Columns of the CSV file, such as sex or site, by whose values test metrics are given as well.")
     freeze_backbone: Flag | Positive = weights(

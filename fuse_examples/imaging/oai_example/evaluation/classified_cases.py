@@ -90,6 +90,7 @@ class ClassifiedCase:
         probabilities: target -> probability of each class, in the order of the target's classes.
         values: continuous target -> predicted number.
         groups: column of `report_by` -> value; None where the cell is empty.
+        called: target -> predicted class where it is decided already, as in a table read back; else the target decides.
     """
 
     name: str
@@ -100,6 +101,7 @@ class ClassifiedCase:
     probabilities: Mapping[str, Sequence[float]]
     values: Mapping[str, float] = field(default_factory=dict)
     groups: Mapping[str, str | None] = field(default_factory=dict)
+    called: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,12 +141,16 @@ def known_cases(cases: Sequence[ClassifiedCase], target: Target) -> Known:
     chosen = [(case, name) for case in cases if (name := case.truth[target.name]) is not None]
     values = [case.probabilities[target.name] for case, _ in chosen]
     probabilities_of_all = np.array(values, dtype=np.float64).reshape(-1, len(target.classes))
+    predicted = target.decide(probabilities_of_all)
+    for place, (case, _) in enumerate(chosen):
+        if target.name in case.called:
+            predicted[place] = target.classes.index(case.called[target.name])
     return Known(
         patients=[case.patient for case, _ in chosen],
         names=[name for _, name in chosen],
         truth=np.array([target.classes.index(name) for _, name in chosen], dtype=np.int64),
         probabilities=probabilities_of_all,
-        predicted=target.decide(probabilities_of_all),
+        predicted=predicted,
     )
 
 
@@ -176,7 +182,8 @@ def case_cells(case: ClassifiedCase, targets: Sequence[AnyTarget], groups: Seque
     for target in targets:
         if isinstance(target, Target):
             probabilities = [float(value) for value in case.probabilities[target.name]]
-            row += [case.truth[target.name], target.classes[int(target.decide(np.array([probabilities]))[0])], *probabilities]
+            decided = target.classes[int(target.decide(np.array([probabilities]))[0])]
+            row += [case.truth[target.name], case.called.get(target.name, decided), *probabilities]
         else:
             row += [case.truth[target.name], float(case.values[target.name])]
     return row
@@ -197,7 +204,9 @@ def read_classified(folder: Path) -> tuple[list[ClassifiedCase], list[AnyTarget]
         values = {target.name: float(row[f"{target.name}_predicted"]) for target in targets if isinstance(target, ContinuousTarget)}
         truth = {target.name: row[f"{target.name}_truth"] or None for target in targets}
         group = {name: row[name] or None for name in groups}
-        cases.append(ClassifiedCase(row["case"], row["PatientID"], row["fold"], int(row["row"]), truth, probabilities, values, group))
+        called = {target.name: row[f"{target.name}_predicted"] for target in targets if isinstance(target, Target)}
+        who = row["case"], row["PatientID"], row["fold"], int(row["row"])
+        cases.append(ClassifiedCase(*who, truth, probabilities, values, group, called))
     return cases, targets
 
 

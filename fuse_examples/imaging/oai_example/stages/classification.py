@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from fuse_examples.imaging.oai_example.configuration.classification_config import ClassificationConfig
 from fuse_examples.imaging.oai_example.configuration.precedence import READING, TAUGHT_WITH
+from fuse_examples.imaging.oai_example.data.cases import Case, read_cases
 from fuse_examples.imaging.oai_example.data.class_index import ClassIndex
 from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes, balanced_sampling, balanced_weights
 from fuse_examples.imaging.oai_example.data.covariates import Covariates, check_covariates, learn_covariates
@@ -37,7 +39,14 @@ from fuse_examples.imaging.oai_example.objectives.target_objectives import (
 )
 from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin_training
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
-from fuse_examples.imaging.oai_example.stages.classification_results import PredictionWriter, rivals_of, test_targets, write_results
+from fuse_examples.imaging.oai_example.stages.classification_results import (
+    PredictionWriter,
+    pool_results,
+    rivals_of,
+    test_targets,
+    write_results,
+)
+from fuse_examples.imaging.oai_example.stages.cross_validation import CrossValidated, cross_validate
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run, log_best_epoch
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
@@ -57,10 +66,12 @@ log = logging.getLogger(__name__)
 def train_or_test(config: ClassificationConfig, *, check: bool = False) -> None:
     """Train and validate; or, with `test_ckpt`, evaluate the test folds. With `check`, try it and say what it would do."""
     with Interruption() as interruption:
-        if config.test_ckpt is None:
-            train(config, interruption, check=check)
-        else:
+        if config.test_ckpt is not None:
             evaluate(config, check=check)
+        elif config.cross_validation is not None:
+            cross_validate(config, config.cross_validation, CROSS_VALIDATED, interruption, check=check)
+        else:
+            train(config, interruption, check=check)
 
 
 def train(config: ClassificationConfig, interruption: Interruption, *, check: bool = False) -> None:
@@ -246,3 +257,33 @@ def _described(learned: LearnedTarget) -> str:
     counts = ", ".join(f"{name!r} {count}" for name, count in zip(learned.classes, learned.counts, strict=True))
     positive = f"; positive class: {learned.positive!r}" if learned.positive and not learned.ordinal else ""
     return f"{learned.target}: training cases per {'grade' if learned.ordinal else 'class'}: {counts}{positive}"
+
+
+def _read(config: ClassificationConfig) -> tuple[Case, ...]:
+    return read_cases(config.csv_path, masks=False, targets=config.cls_targets, extra=_extra_columns(config))
+
+
+def _stratum(config: ClassificationConfig) -> tuple[str, bool]:
+    """The target whose classes dealt folds share evenly: the first."""
+    target = config.cls_targets[0]
+    return target, (config.target_types or {}).get(target) == "continuous"
+
+
+def _same_in_all_folds(config: ClassificationConfig, cases: Sequence[Case]) -> dict[str, Any]:
+    """The positive classes: the rarer class of one fold may be the more frequent one of another."""
+    types = config.target_types or {}
+    check_types({"the chosen folds": cases}, config.cls_targets, types, config.csv_path)
+    learned = learn_targets(cases, config.cls_targets, types, config.positive_class, config.csv_path)
+    positive = {one.target: one.positive for one in learned if isinstance(one, ClassIndex) and one.positive and not one.ordinal}
+    return {"positive_class": positive or None}
+
+
+CROSS_VALIDATED = CrossValidated(
+    read=_read,
+    train=lambda config, interruption, check: train(config, interruption, check=check),
+    evaluate=evaluate,
+    pool=pool_results,
+    target=_stratum,
+    fixed=_same_in_all_folds,
+)
+"""What cross-validation needs of this stage."""

@@ -1,6 +1,7 @@
 """What a classification test leaves behind: the table of cases, metrics with intervals, plots, the report, and a summary to read."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,18 @@ from fuse_examples.imaging.oai_example.evaluation.baseline_results import Rival
 from fuse_examples.imaging.oai_example.evaluation.baselines import baselines_from, simple_features
 from fuse_examples.imaging.oai_example.evaluation.classification_report import write_classification_report
 from fuse_examples.imaging.oai_example.evaluation.classification_results import write_classification_results
-from fuse_examples.imaging.oai_example.evaluation.classified_cases import AnyTarget, ClassifiedCase, ContinuousTarget, Target
+from fuse_examples.imaging.oai_example.evaluation.classified_cases import (
+    AnyTarget,
+    ClassifiedCase,
+    ContinuousTarget,
+    Target,
+    read_classified,
+)
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.run_facts import interval_text, three_digits
 from fuse_examples.imaging.oai_example.stages.report_facts import run_facts
+from fuse_examples.imaging.oai_example.training.environment import describe_environment
+from fuse_examples.imaging.oai_example.training.safe_files import write_json, write_text
 
 PRINTED = {
     "categorical": ("auc", "average_precision", "balanced_accuracy", "f1"),
@@ -102,3 +111,21 @@ def write_results(
                 f"95 % interval {interval_text(difference)}"
             )
     print(f"report: {report}")
+
+
+def pool_results(config: ClassificationConfig, folders: Sequence[Path], output: Path) -> None:
+    """Write the results of all folds' tests together into `output`: what each case was predicted by the run that had not seen it.
+
+    The tables per fold are those of a subgroup. Classes are called as each fold's own threshold decided.
+    """
+    cases, targets = [], []
+    for folder in folders:
+        found, learned = read_classified(folder)
+        cases += [replace(case, groups={**case.groups, "fold": case.fold}) for case in found]
+        targets = [replace(one, threshold=None) if isinstance(one, Target) else one for one in learned]
+    notes = [f"Pooled out-of-fold predictions of {len(folders)} runs, each tested on the cases that it neither learnt from nor chose by."]
+    environment = describe_environment(seed=config.seed)
+    output.mkdir(parents=True, exist_ok=True)
+    write_text(output / "config.yaml", config.as_yaml())
+    write_json(output / "environment.json", environment)
+    write_results(config, output, cases, targets, notes, environment, {})

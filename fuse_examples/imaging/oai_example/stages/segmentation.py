@@ -7,6 +7,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from fuse_examples.imaging.oai_example.configuration.precedence import READING, SIZES, TAUGHT_WITH
 from fuse_examples.imaging.oai_example.configuration.segmentation_config import SegmentationConfig
+from fuse_examples.imaging.oai_example.data.cases import read_cases
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.segmentation_views import EvaluationCases, SegmentationTrainingViews
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
@@ -19,11 +20,12 @@ from fuse_examples.imaging.oai_example.models.heads import SegmentationHead
 from fuse_examples.imaging.oai_example.objectives.segmentation_loss import DiceCELoss
 from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin_training
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
+from fuse_examples.imaging.oai_example.stages.cross_validation import CrossValidated, cross_validate
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run, log_best_epoch
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved
-from fuse_examples.imaging.oai_example.stages.segmentation_results import write_results
+from fuse_examples.imaging.oai_example.stages.segmentation_results import pool_results, write_results
 from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
 from fuse_examples.imaging.oai_example.stages.stored_cases import StoredCases, store_cases
 from fuse_examples.imaging.oai_example.tasks.segmentation import SegmentationRecipe, SegmentationTask
@@ -39,10 +41,12 @@ log = logging.getLogger(__name__)
 def train_or_test(config: SegmentationConfig, *, check: bool = False) -> None:
     """Train and validate; or, with `test_ckpt`, evaluate the test folds. With `check`, try it and say what it would do."""
     with Interruption() as interruption:
-        if config.test_ckpt is None:
-            train(config, interruption, check=check)
-        else:
+        if config.test_ckpt is not None:
             evaluate(config, check=check)
+        elif config.cross_validation is not None:
+            cross_validate(config, config.cross_validation, CROSS_VALIDATED, interruption, check=check)
+        else:
+            train(config, interruption, check=check)
 
 
 def train(config: SegmentationConfig, interruption: Interruption, *, check: bool = False) -> None:
@@ -169,3 +173,14 @@ def _callbacks(config: SegmentationConfig) -> list[Callback]:
     if config.early_stopping_patience is not None:
         callbacks.append(EarlyStopping("val/dice", mode="max", patience=config.early_stopping_patience))
     return callbacks
+
+
+CROSS_VALIDATED: CrossValidated[SegmentationConfig] = CrossValidated(
+    read=lambda config: read_cases(config.csv_path, masks=True, extra=config.report_by),
+    train=lambda config, interruption, check: train(config, interruption, check=check),
+    evaluate=evaluate,
+    pool=pool_results,
+    target=lambda config: None,
+    fixed=lambda config, cases: {},
+)
+"""What cross-validation needs of this stage."""

@@ -12,8 +12,11 @@ from fuse_examples.imaging.oai_example.evaluation.run_facts import interval_text
 from fuse_examples.imaging.oai_example.evaluation.segmentation_report import write_segmentation_report
 from fuse_examples.imaging.oai_example.evaluation.segmentation_results import CasePrediction, write_segmentation_results
 from fuse_examples.imaging.oai_example.evaluation.segmentation_writer import example_overlays
+from fuse_examples.imaging.oai_example.evaluation.segmented_cases import read_segmented
 from fuse_examples.imaging.oai_example.evaluation.structure_scores import ScoreSettings
 from fuse_examples.imaging.oai_example.stages.report_facts import run_facts
+from fuse_examples.imaging.oai_example.training.environment import describe_environment
+from fuse_examples.imaging.oai_example.training.safe_files import write_json, write_text
 
 
 def write_results(
@@ -32,6 +35,30 @@ def write_results(
     metrics = write_segmentation_results(folder, cases, config.structures, bootstrap, scoring)
     overlays = example_overlays(folder, cases, {one.case.name: one for one in volumes}, config.structures)
     report = write_segmentation_report(folder, run_facts(config, notes, environment), cases, metrics, overlays)
+    _print(metrics, report)
+
+
+def pool_results(config: SegmentationConfig, folders: Sequence[Path], output: Path) -> None:
+    """Write the results of all folds' tests together into `output`: what each case was predicted by the run that had not seen it.
+
+    The tables per fold are those of a subgroup; the masks stay in the folds' own folders.
+    """
+    cases: list[CasePrediction] = []
+    for folder in folders:
+        found, _ = read_segmented(folder, f"../{folder.parent.name}/{folder.name}/")
+        cases += [replace(case, groups={**case.groups, "fold": case.fold}) for case in found]
+    notes = [f"Pooled out-of-fold predictions of {len(folders)} runs, each tested on the cases that it neither learnt from nor chose by."]
+    environment = describe_environment(seed=config.seed)
+    output.mkdir(parents=True, exist_ok=True)
+    write_text(output / "config.yaml", config.as_yaml())
+    write_json(output / "environment.json", environment)
+    scoring = ScoreSettings(config.surface_dice_tolerance, config.sheets)
+    bootstrap = Bootstrap(n_resamples=config.n_bootstrap, seed=config.seed)
+    metrics = write_segmentation_results(output, cases, config.structures, bootstrap, scoring)
+    _print(metrics, write_segmentation_report(output, run_facts(config, notes, environment), cases, metrics, {}))
+
+
+def _print(metrics: Mapping[str, Any], report: Path) -> None:
     for name, entry in metrics["dice"].items():
         dice = f"Dice {three_digits(entry['value'])}   95 % interval {interval_text(entry)}"
         print(f"{name:<28} {dice}   HD95 {three_digits(metrics['hd95_mm'][name]['value'])} mm")

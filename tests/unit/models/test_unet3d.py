@@ -4,6 +4,7 @@ import json
 from math import prod
 from pathlib import Path
 
+import published_files as files
 import pytest
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from fuse_examples.imaging.oai_example.errors import ConfigError
 from fuse_examples.imaging.oai_example.models.unet3d import UNet3D
+from fuse_examples.imaging.oai_example.models.weights import load_backbone_weights
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "unet3d_keys.json").read_text())
 
@@ -41,14 +43,14 @@ def test_width_scales_every_channel(width: int) -> None:
         assert found[key] == [length * width // 32 if length % 32 == 0 else length for length in shape], key
 
 
-def by_hand(state: dict[str, torch.Tensor], x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The network written out from its names, with each case's own statistics: (deepest map, decoded map)."""
+def by_hand(state: dict[str, torch.Tensor], x: torch.Tensor, over: tuple[int, ...] = (2, 3, 4)) -> tuple[torch.Tensor, torch.Tensor]:
+    """The network written out from its names, with statistics over the axes `over`: (deepest map, decoded map)."""
 
     def twice(name: str, x: torch.Tensor) -> torch.Tensor:
         for step in (f"{name}.ops.0", f"{name}.ops.1"):
             x = F.conv3d(x, state[f"{step}.conv1.weight"], state[f"{step}.conv1.bias"], padding=1)
-            mean = x.mean((2, 3, 4), keepdim=True)
-            variance = x.var((2, 3, 4), correction=0, keepdim=True)
+            mean = x.mean(over, keepdim=True)
+            variance = x.var(over, correction=0, keepdim=True)
             weight, bias = (state[f"{step}.bn1.{kind}"].view(1, -1, 1, 1, 1) for kind in ("weight", "bias"))
             x = ((x - mean) / (variance + 1e-5).sqrt() * weight + bias).clamp(min=0)
         return x
@@ -62,6 +64,22 @@ def by_hand(state: dict[str, torch.Tensor], x: torch.Tensor) -> tuple[torch.Tens
         raised = F.conv_transpose3d(x, state[f"{name}.up_conv.weight"], state[f"{name}.up_conv.bias"], stride=2)
         x = twice(name, torch.cat([raised, skip], dim=1))
     return deepest, x
+
+
+def test_a_suprem_file_computes_the_published_function_with_statistics_of_the_batch(tmp_path: Path) -> None:
+    """From the container to the maps: what SuPreM's network computes in evaluation, where it too takes the batch's statistics."""
+    tensors = files.unet()
+    torch.save(files.suprem_unet(tensors), tmp_path / "supervised_suprem_unet_2100.pth")
+    backbone = UNet3D(width=2, norm_statistics="batch").eval()
+    load_backbone_weights(backbone, tmp_path / "supervised_suprem_unet_2100.pth", "suprem_weights")
+    x = torch.randn(2, 1, 16, 24, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = by_hand({name: value.double() for name, value in tensors.items()}, x, over=(0, 2, 3, 4))
+    with torch.no_grad():
+        features = backbone.double().encode(x)
+        for found, wanted in zip((features[-1], backbone.decode(features)), expected, strict=True):
+            assert float((found - wanted).abs().max()) < 1e-5
+    alone = by_hand({name: value.double() for name, value in tensors.items()}, x)
+    assert float((alone[0] - expected[0]).abs().max()) > 1e-3
 
 
 def test_computes_the_published_function() -> None:

@@ -116,6 +116,7 @@ class TestReestimation:
         assert reestimate_statistics(nn.Sequential(nn.Conv3d(1, 1, 1)), lambda _: None, images, always=True) is None
 
     def test_the_rule_is_a_standard_deviation_or_a_factor_of_two(self) -> None:
-        own = [(torch.zeros(5), torch.full((5,), 4.0))]
-        found = [(torch.tensor([1.9, 2.1, 0.0, 0.0, 0.0]), torch.tensor([4.0, 4.0, 15.0, 17.0, 0.9]))]
-        assert misfit_share(own, found) == pytest.approx(3 / 5)
+        own = (torch.zeros(5), torch.full((5,), 4.0))
+        found = (torch.tensor([1.9, 2.1, 0.0, 0.0, 0.0]), torch.tensor([4.0, 4.0, 15.0, 17.0, 0.9]))
+        assert misfit_share([own], [found]) == pytest.approx(3 / 5)
+        assert misfit_share([own, own, own], [own, found, own]) == pytest.approx(3 / 5)  # one layer decides

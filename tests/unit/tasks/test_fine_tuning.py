@@ -100,7 +100,7 @@ def test_each_layers_learning_rate(kind: str) -> None:
         ("auto", 50.0, True, "re-estimated on the training cases"),
         ("always", 0.5, True, "re-estimated on the training cases"),
         ("never", 50.0, False, ""),
-        ("auto", None, False, "0 % of the frozen backbone's channels do not fit the training cases; kept as the weights have them"),
+        ("auto", None, False, "up to 0 % of a layer's channels do not fit the training cases; kept as the weights have them"),
     ],
 )
 def test_a_frozen_backbones_statistics(

@@ -71,8 +71,9 @@ class ClassificationConfig(StageConfig):
     )
     reestimate_norm_statistics: Literal["auto", "always", "never"] = weights(
         "auto",
-        "Whether a frozen backbone's running statistics are taken anew from the training cases before the first step. auto: where more "
-        "than 10 % of its channels lie a standard deviation off, or spread less than half or more than twice as widely.",
+        "Whether a frozen backbone's running statistics are taken anew from the training cases before the first step. auto: where in "
+        "some layer more than a tenth of the channels lie a standard deviation off, or spread less than half or more than twice as "
+        "widely.",
     )
 
     resize_to: Size = volumes((40, 224, 224), "Size that volumes are resized to.")

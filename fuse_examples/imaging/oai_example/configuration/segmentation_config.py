@@ -54,8 +54,9 @@ class SegmentationConfig(StageConfig):
     )
     reestimate_norm_statistics: Literal["auto", "always", "never"] = weights(
         "auto",
-        "Whether a frozen backbone's running statistics are taken anew from the training cases before the first step. auto: where more "
-        "than 10 % of its channels lie a standard deviation off, or spread less than half or more than twice as widely.",
+        "Whether a frozen backbone's running statistics are taken anew from the training cases before the first step. auto: where in "
+        "some layer more than a tenth of the channels lie a standard deviation off, or spread less than half or more than twice as "
+        "widely.",
     )
 
     resize_to: Size | None = volumes(None, "Size that whole volumes are resized to. Set this or patch_size, the other to null.")

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 MISFIT_SHARE = 0.1
-"""Statistics do not fit where more than this share of a network's channels misfit (`misfit_share`)."""
+"""Statistics do not fit where more than this share of some layer's channels misfit (`misfit_share`)."""
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def reestimate_statistics(
         always: take them even where the network's own fit.
 
     Returns:
-        The share of channels whose statistics do not fit, None for a network that keeps none.
+        `misfit_share`, None for a network that keeps none.
     """
     norms = [
         module for module in network.modules() if isinstance(module, _BatchNorm) and getattr(module, "statistics", "running") == "running"
@@ -91,14 +91,22 @@ def reestimate_statistics(
 
 
 def misfit_share(own: Iterable[tuple[torch.Tensor, torch.Tensor]], found: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> float:
-    """Share of channels, over all layers' (mean, variance), that lie more than one of their own standard deviations from where they
-    should, or spread less than half or more than twice as widely."""
-    misfits = []
+    """Share of channels that misfit, in the layer where it is largest.
+
+    A channel misfits where the mean that was found lies more than one of its own standard deviations away, or it spreads less than half
+    or more than twice as widely. One layer decides: other intensities show in the first layers, whose normalised output looks to the
+    deeper ones as it always did.
+
+    Args:
+        own, found: (mean, variance) of each layer, (C,).
+    """
+    shares = []
     for (own_mean, own_var), (mean, var) in zip(own, found, strict=True):
         deviation = (own_var + _EPSILON).sqrt()
         spread = (var + _EPSILON).sqrt() / deviation
-        misfits.append(((mean - own_mean).abs() > deviation) | (spread > 2) | (spread < 0.5))
-    return float(torch.cat(misfits).float().mean())
+        misfits = ((mean - own_mean).abs() > deviation) | (spread > 2) | (spread < 0.5)
+        shares.append(float(misfits.float().mean()))
+    return max(shares)
 
 
 _EPSILON = 1e-5  # that of the layers: below it differences change nothing

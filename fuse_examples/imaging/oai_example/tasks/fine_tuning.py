@@ -79,7 +79,7 @@ class FineTuningTask(pl.LightningModule):
             return
         taken = self._reestimate == "always" or share > MISFIT_SHARE
         done = "re-estimated on the training cases" if taken else "kept as the weights have them"
-        log.info("norm statistics: %.0f %% of the frozen backbone's channels do not fit the training cases; %s", 100 * share, done)
+        log.info("norm statistics: up to %.0f %% of a layer's channels do not fit the training cases; %s", 100 * share, done)
 
     def _first_images(self) -> Iterator[Tensor]:
         """Images of the first epoch's first batches, on the device."""

@@ -67,6 +67,8 @@ ELSEWHERE = {
     "probe_every_n_epochs": "test_dino_probes.py",
     "on_collapse": "tests/unit/tasks/test_dino_alarms.py",
     "backbone": "tests/unit/models",
+    "backbone_options": "tests/unit/stages/test_resolution.py",
+    "gradient_checkpointing": "tests/unit/models/test_backbone.py",
     "intensity.window": "belongs to another method",
     "suprem_weights": "test_weights_through_stages.py",
     "dino_weights": "test_weights_through_stages.py",

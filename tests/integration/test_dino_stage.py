@@ -115,7 +115,9 @@ def global_views(folder: Path, cases: Path) -> torch.Tensor:
     store = VolumeStore(folder.parent / ".store", "RAS", (0.0, 100.0))
     paths = [cases.parent / row["path"] for row in csv.DictReader(cases.open()) if row["fold"] == "0"]
     images = [store.image(path, read_header(path).fingerprint) for path in paths]
-    return torch.stack([multi_crop(image, 0, SampleKey(epoch, row))[0] for row, image in enumerate(images) for epoch in range(10)])
+    return torch.stack(
+        [multi_crop((image,), 0, SampleKey(epoch, row))[0].made() for row, image in enumerate(images) for epoch in range(10)]
+    )
 
 
 def correlation_of_modes(backbone: Backbone, volumes: torch.Tensor) -> float:

@@ -238,3 +238,16 @@ def test_a_million_rows_cost_little_more_than_their_text(tmp_path: Path) -> None
     assert time.process_time() - start < 25 * bare
     assert (len(cases), cases[-1].image.name, cases[-1].targets) == (1_000_000, "10999999", {"V00COHORT": "0", "side": "LEFT"})
     assert len({case.name for case in cases}) == 1_000_000
+
+
+def test_channels_name_the_image_columns(tmp_path: Path) -> None:
+    text = "PatientID,t1,t2,seg_path,path,fold\nx,a1.nii,a2.nii,m.nii,,0\ny,b1.nii,b2.nii,n.nii,,1\n"
+    path = table(tmp_path, text)
+    cases = read_cases(path, masks=True, channels=["t2", "t1"])
+    assert [case.images for case in cases] == [(tmp_path / f"{x}2.nii", tmp_path / f"{x}1.nii") for x in "ab"]
+    assert [case.further_images for case in read_cases(path, masks=False, channels=["t1"])] == [(), ()]
+    path.write_text(text.replace("a1.nii", ""))
+    with pytest.raises(DataError, match=r"t1 is empty in row 2\. Fill it in or remove the row\."):
+        read_cases(path, masks=True, channels=["t2", "t1"])
+    with pytest.raises(DataError, match=r"has no column flair; found PatientID, t1, t2"):
+        read_cases(path, masks=True, channels=["t2", "flair"])

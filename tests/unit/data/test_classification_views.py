@@ -34,9 +34,9 @@ class Volumes:
             np.broadcast_to(np.arange(SHAPE[axis], dtype=np.float32), [*np.delete(SHAPE, axis), SHAPE[axis]]), -1, axis
         )
 
-    def image(self) -> StoredImage:
+    def images(self) -> tuple[StoredImage]:
         grid = Grid(SHAPE, np.diag([2.0, 1.0, 1.0, 1.0]))
-        return StoredImage(np.ascontiguousarray(self.array), grid, grid, measure(self.array, (0, 100)))
+        return (StoredImage(np.ascontiguousarray(self.array), grid, grid, measure(self.array, (0, 100))),)
 
 
 def item(augmentation: dict[str, Any] | None, key: SampleKey = FIRST, axis: int = 0, seed: int = 0) -> torch.Tensor:

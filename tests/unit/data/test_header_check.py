@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +162,27 @@ def test_voxels_are_examined_without_an_error(pair: Callable[..., Case], write_n
     assert broken.image is None
     assert broken.problems[0].startswith(f"image {case.image}: 60 of 60 voxels are NaN or infinite")
     assert broken.problems[1].startswith(f"mask {case.mask}: holds the labels 0, 1, 2; with num_classes: 2 labels are 0 to 1.")
+
+
+def test_channels_of_a_case_must_lie_on_one_grid(pair: Callable[..., Case], write_nifti: Callable[..., Path]) -> None:
+    case = pair(labels())
+    turned = np.array([[0, 0, -0.5, 1.0], [0.75, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 1]])
+    values = np.arange(60, dtype=np.int16)
+    good = write_nifti(values.reshape(4, 5, 3), turned, name="good.nii")
+    other = write_nifti(values[:48].reshape(3, 4, 4), AFFINE, name="other.nii")
+    off = AFFINE.copy()
+    off[0, 3] = 1.0
+    elsewhere = write_nifti(values.reshape(3, 4, 5), off, name="elsewhere.nii")
+    headers = check_headers([replace(case, further_images=(good,))], csv_path=CSV)["p2"]
+    assert [header.source.shape for header in headers.images] == [(3, 4, 5), (4, 5, 3)]
+    found = problems(lambda: check_headers([replace(case, further_images=(other, elsewhere, Path("gone.nii")))], csv_path=CSV))
+    start = f"{CSV}:2: patient P2: image"
+    assert found[0] == f"{start} gone.nii: does not exist."
+    assert found[1] == (
+        f"{start} {other}: has shape (3, 4, 4) in RAS, the first channel (3, 4, 5) in RAS. Resample the channels of a case to one grid."
+    )
+    assert found[2] == (
+        f"{start} {elsewhere}: lies elsewhere than the first channel: a corner is 2.0 voxels off. "
+        "Resample the channels of a case to one grid."
+    )
+    assert found[3].startswith("Missing files: 1.")

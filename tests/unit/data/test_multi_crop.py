@@ -15,6 +15,7 @@ from fuse_examples.imaging.oai_example.data.multi_crop import MultiCrop, Pretrai
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.sampler import EpochSampler, SampleKey
 from fuse_examples.imaging.oai_example.data.store import StoredImage
+from fuse_examples.imaging.oai_example.data.view import make_views
 from fuse_examples.imaging.oai_example.geometry.volume import Grid
 
 SHAPE = (32, 40, 48)
@@ -45,7 +46,7 @@ def views_of(
     image: StoredImage, key: SampleKey, orientation: str = "RAS", seed: int = 0, augmentation: Any = STILL, **changes: Any
 ) -> list[Tensor]:
     preprocessing = Preprocessing(orientation, "window", None, (0.0, 100.0), resize_to=GLOBAL)
-    return MultiCrop(crops(**changes), ViewAugmentation(**augmentation), preprocessing)(image, seed, key)
+    return [view.made() for view in MultiCrop(crops(**changes), ViewAugmentation(**augmentation), preprocessing)((image,), seed, key)]
 
 
 def slopes(view: Tensor) -> list[float]:
@@ -146,8 +147,9 @@ def test_rotations_mix_the_axes() -> None:
 def test_intensities_are_normalised_before_they_are_changed() -> None:
     image = noise()
     preprocessing = Preprocessing("RAS", "percentile", (0.5, 99.5), None, resize_to=GLOBAL)
-    for view in MultiCrop(crops(), ViewAugmentation(**STILL), preprocessing)(image, 0, SampleKey(0, 0)):
-        assert 0 <= float(view.min()) < float(view.max()) <= 1
+    for view in MultiCrop(crops(), ViewAugmentation(**STILL), preprocessing)((image,), 0, SampleKey(0, 0)):
+        made = view.made()
+        assert 0 <= float(made.min()) < float(made.max()) <= 1
 
 
 def test_a_view_is_a_function_of_seed_epoch_row_and_its_number_alone() -> None:
@@ -175,14 +177,14 @@ class OneVolume:
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def image(self) -> StoredImage:
-        return noise(self.seed)
+    def images(self) -> tuple[StoredImage]:
+        return (noise(self.seed),)
 
 
-def batches(n_workers: int, epoch: int = 3) -> list[dict[str, Any]]:
+def batches(n_workers: int, epoch: int = 3, on_device: bool = False) -> list[dict[str, Any]]:
     preprocessing = Preprocessing("RAS", "zscore", None, None, resize_to=GLOBAL)
     multi_crop = MultiCrop(crops(), ViewAugmentation(**LIVELY), preprocessing)
-    data = PretrainingViews([OneVolume(seed) for seed in range(5)], multi_crop, seed=7)  # type: ignore[list-item]
+    data = PretrainingViews([OneVolume(seed) for seed in range(5)], multi_crop, seed=7, on_device=on_device)  # type: ignore[list-item]
     sampler = EpochSampler(5, 2, 7)
     sampler.set_epoch(epoch)
     return list(build_loader(data, sampler, n_workers=n_workers, collate=ViewCollation(2)))
@@ -196,6 +198,9 @@ def test_batches_are_the_same_with_any_number_of_workers() -> None:
     for n_workers in (1, 2):
         for one, other in zip(alone, batches(n_workers), strict=True):
             assert all(torch.equal(mine, theirs) for mine, theirs in zip(one["views"], other["views"], strict=True))
+        on_device = [make_views(batch) for batch in batches(n_workers, on_device=True)]
+        for one, other in zip(alone, on_device, strict=True):
+            assert all(torch.allclose(mine, theirs, atol=1e-4) for mine, theirs in zip(one["views"], other["views"], strict=True))
     assert not torch.equal(alone[0]["views"][0], batches(0, epoch=4)[0]["views"][0])
 
 

@@ -28,7 +28,7 @@ def table(tmp_path: Path) -> Path:
 
 def config(csv_path: Path, **changes: object):
     values = {"train_folds": ("a",), "val_folds": ("b",), "test_folds": ("c",), "test_ckpt": None, "allow_patient_overlap": False}
-    values |= {"series": SeriesSettings(), "tolerate_uneven_spacing": False}
+    values |= {"series": SeriesSettings(), "tolerate_uneven_spacing": False, "channels": None, "augment_on": "auto"}
     return SimpleNamespace(csv_path=csv_path, **values | changes)
 
 

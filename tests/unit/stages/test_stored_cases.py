@@ -21,7 +21,9 @@ def config(folder: Path, **changes: Any) -> Any:
     values: dict[str, Any] = {"csv_path": folder / "cases.csv", "results_dir": folder / "results", "store": StoreSettings()}
     values |= {"train_folds": ("0",), "val_folds": ("1",), "test_folds": (), "test_ckpt": None, "allow_patient_overlap": False}
     values |= {"orientation": "RAS", "intensity": IntensitySettings(), "on_bad_case": "skip"}
-    return SimpleNamespace(**values | {"series": SeriesSettings(), "tolerate_uneven_spacing": False} | changes)
+    return SimpleNamespace(
+        **values | {"series": SeriesSettings(), "tolerate_uneven_spacing": False, "channels": None, "augment_on": "cpu"} | changes
+    )
 
 
 @pytest.fixture

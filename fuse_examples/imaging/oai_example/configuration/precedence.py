@@ -26,7 +26,7 @@ Config = TypeVar("Config", bound=StageConfig)
 # What the features of a backbone depend on; a null in these keys takes the value of whatever the run starts from.
 TAUGHT_WITH = ("backbone", "width", "norm_statistics", "backbone_options", "orientation", "intensity")
 # How scans are read: a test reads as training did, while pre-training may have read other series.
-READING = ("series", "tolerate_uneven_spacing")
+READING = ("channels", "series", "tolerate_uneven_spacing")
 SIZES = ("resize_to", "patch_size", "spacing")
 MAY_CHANGE_ON_RESUME = ("n_epochs", "n_workers", "devices", "results_dir", "overwrite", *WEIGHT_KEYS)
 _ABSENT = object()

@@ -12,6 +12,7 @@ from fuse_examples.imaging.oai_example.configuration.kinds import (
     Auto,
     AxisCodes,
     BackboneName,
+    Columns,
     Count,
     Flag,
     Folder,
@@ -70,6 +71,9 @@ class StageConfig(Settings):
     test_folds: Folds = data((), "Values of the column `fold` to evaluate when test_ckpt is set.")
     allow_patient_overlap: Flag = data(False, "Whether a patient may have rows in more than one of training, validation and test.")
     allow_pretraining_overlap: Flag = data(False, "Whether test patients may be among those whose images the weights have learnt from.")
+    channels: Columns | None = data(
+        None, "Columns of images that become the network's input channels, in this order. null: the one image column alone."
+    )
     series: SeriesSettings = data(
         SeriesSettings,
         "Which volume is read where a DICOM folder holds several. With none of the keys set several are an error that lists them.",
@@ -119,6 +123,11 @@ class StageConfig(Settings):
     save_every_n_steps: Positive | None = training(None, "Write last.ckpt also every so many steps. null: at the end of an epoch only.")
 
     precision: Literal["auto", "fp32", "bf16"] = machine("auto", "auto: bf16 where the device is good at it, else fp32.")
+    augment_on: Literal["auto", "cpu", "gpu"] = machine(
+        "auto",
+        "Where training views are made. cpu: by the workers. gpu: workers cut out voxels, the GPU does the rest. auto: gpu where there is "
+        "one. Noise has other numbers on a GPU.",
+    )
     n_workers: Count = machine(2, "Processes that load and augment cases; 0: the training process itself. Batches do not depend on it.")
     log_images_every_n_epochs: Count = machine(5, "Pictures of the volumes for TensorBoard every so many epochs; 0: none.")
     clearml: Flag = machine(False, "Whether to report to ClearML as well as to TensorBoard.")

@@ -104,7 +104,7 @@ def apply_intensity(view: Tensor, draw: IntensityDraw) -> Tensor:
         # The power by way of the logarithm: half of the time of `pow`; 0 stays 0.
         view = ((view - low) / span).log_().mul_(draw.gamma).exp_().mul_(span).add_(low)
     if draw.noise_std > 0:
-        noise = torch.randn(view.shape, generator=torch.Generator().manual_seed(draw.noise_seed))
+        noise = torch.randn(view.shape, generator=torch.Generator(view.device).manual_seed(draw.noise_seed), device=view.device)
         view = noise.mul_(draw.noise_std).add_(view)
     return view
 

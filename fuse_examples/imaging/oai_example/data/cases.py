@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class Case:
         fold: normalised by `fold_name`.
         targets: text per target column; None for an empty cell.
         extra: the same for further columns that a run asks for.
+        further_images: where the image has several channels, those after the first.
     """
 
     row: int
@@ -44,15 +46,25 @@ class Case:
     fold: str
     targets: Mapping[str, str | None]
     extra: Mapping[str, str | None] = field(default_factory=dict)
+    further_images: tuple[Path, ...] = ()
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """All channels of the image."""
+        return self.image, *self.further_images
 
 
-def read_cases(csv_path: Path, *, masks: bool, targets: Sequence[str] = (), extra: Sequence[str] = ()) -> tuple[Case, ...]:
+def read_cases(
+    csv_path: Path, *, masks: bool, targets: Sequence[str] = (), extra: Sequence[str] = (), channels: Sequence[str] = ()
+) -> tuple[Case, ...]:
     """Read PatientID, path and fold, or with `masks` PatientID, img_path, seg_path and fold, `targets`, and `extra` columns.
 
-    Other columns are passed over. Paths are relative to the CSV's folder. Whether they exist is `header_check`'s business.
+    With `channels` these columns are the images, and `path` or `img_path` is not asked for. Other columns are passed over.
+    Paths are relative to the CSV's folder. Whether they exist is `header_check`'s business.
     Raises `DataError` with all problems.
     """
-    required = ["PatientID", *(["img_path", "seg_path"] if masks else ["path"]), "fold"]
+    images = list(channels) or ["img_path" if masks else "path"]
+    required = ["PatientID", *images, *(["seg_path"] if masks else []), "fold"]
     with _no_garbage_collection():
         rows, columns = _read_columns(csv_path, [*required, *targets, *extra])
         folds, unnamed = _fold_names(columns["fold"])
@@ -67,17 +79,30 @@ def read_cases(csv_path: Path, *, masks: bool, targets: Sequence[str] = (), extr
         if problems:
             raise DataError(problems)
         columns["fold"] = [folds[text] for text in columns["fold"]]
-        return tuple(_cases(csv_path.parent, rows, columns, required[1], targets, extra))
+        return tuple(_cases(csv_path.parent, rows, columns, images, targets, extra))
 
 
 def _cases(
-    folder: Path, rows: list[int], columns: dict[str, list[str]], image_column: str, targets: Sequence[str], extra: Sequence[str]
+    folder: Path, rows: list[int], columns: dict[str, list[str]], image_columns: Sequence[str], targets: Sequence[str], extra: Sequence[str]
 ) -> Iterator[Case]:
-    names = _names(rows, columns["PatientID"], columns[image_column])
+    names = _names(rows, columns["PatientID"], columns[image_columns[0]])
     masks = [folder / mask for mask in columns["seg_path"]] if "seg_path" in columns else [None] * len(rows)
-    images = [folder / image for image in columns[image_column]]
+    images = [folder / image for image in columns[image_columns[0]]]
+    later = [[folder / image for image in columns[column]] for column in image_columns[1:]]
+    further: Iterable[tuple[Path, ...]] = zip(*later, strict=True) if later else repeat(())
     labels, others = (_shared_mappings(wanted, columns, len(rows)) for wanted in (targets, extra))
-    return map(Case, rows, names, columns["PatientID"], images, masks, columns["fold"], labels, others)
+    return map(
+        Case,
+        rows,
+        names,
+        columns["PatientID"],
+        images,
+        masks,
+        columns["fold"],
+        labels,
+        others,
+        further,
+    )
 
 
 def _shared_mappings(wanted: Sequence[str], columns: dict[str, list[str]], n_rows: int) -> Iterable[Mapping[str, str | None]]:

@@ -1,6 +1,7 @@
 """Classification samples: whole volumes at one size, augmented in training, with a label per target."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,14 @@ from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.sampler import SampleKey
 from fuse_examples.imaging.oai_example.data.targets import LearnedTarget
+from fuse_examples.imaging.oai_example.data.view import View, change_channels, image_view
 from fuse_examples.imaging.oai_example.geometry.maps import view_map
-from fuse_examples.imaging.oai_example.geometry.resampling import resample
 
 
 class LabelledVolumes(Dataset[dict[str, Any]]):
     """Whole volumes with their labels.
 
-    Items: {"image": (1, D, H, W) float32, "labels": {target: index, or -1; a number, or NaN}, "row": position in `volumes`},
+    Items: {"image": (C, D, H, W) float32, "labels": {target: index, or -1; a number, or NaN}, "row": position in `volumes`},
     and "covariates": (n,) float32 where there are any.
 
     Args:
@@ -34,6 +35,7 @@ class LabelledVolumes(Dataset[dict[str, Any]]):
         augmentation: None for evaluation.
         seed: the run's seed.
         covariates: columns that the network sees as well.
+        on_device: images are cut out here, and made where they are needed.
     """
 
     def __init__(
@@ -44,9 +46,12 @@ class LabelledVolumes(Dataset[dict[str, Any]]):
         augmentation: VolumeAugmentation | None = None,
         seed: int = 0,
         covariates: Covariates | None = None,
+        *,
+        on_device: bool = False,
     ) -> None:
         self.volumes, self.preprocessing, self.classes = tuple(volumes), preprocessing, tuple(classes)
         self.augmentation, self.seed, self.covariates = augmentation, seed, covariates or Covariates()
+        self.on_device = on_device
 
     def __len__(self) -> int:
         return len(self.volumes)
@@ -54,20 +59,23 @@ class LabelledVolumes(Dataset[dict[str, Any]]):
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         volumes = self.volumes[key.row]
         labels = {index.target: index.label(volumes.case) for index in self.classes}
-        item = {"image": self._view(volumes, key)[None], "labels": labels, "row": key.row}
+        view = self._view(volumes, key)
+        item = {"image": view.cut_out() if self.on_device else view.made(), "labels": labels, "row": key.row}
         return item | {"covariates": self.covariates.encode(volumes.case)} if self.covariates.columns else item
 
-    def _view(self, volumes: CaseVolumes, key: SampleKey) -> Tensor:
-        image, size = volumes.image(), self.preprocessing.network_size
+    def _view(self, volumes: CaseVolumes, key: SampleKey) -> View:
+        images, size = volumes.images(), self.preprocessing.network_size
+        grid = images[0].grid
         rng = generator(self.seed, key.epoch, key.row, key.repeat)
         pose = NO_POSE
         if self.augmentation is not None:
             pose = draw_pose(rng, self.augmentation, self.preprocessing.orientation, self.augmentation.scale_range)
-        shape, spacing = np.array(image.grid.shape), image.grid.spacing
+        shape, spacing = np.array(grid.shape), grid.spacing
         matrix = view_map(shape / 2, shape * spacing, size, spacing, pose.rotation, pose.scale, pose.flips)
-        normalise = self.preprocessing.normalisation(image.statistics)
-        view = normalise(resample(image.array, matrix, size, outside=normalise.background))
-        return view if self.augmentation is None else apply_intensity(view, draw_intensity(rng, self.augmentation))
+        change = None
+        if self.augmentation is not None:
+            change = partial(change_channels, apply=apply_intensity, draw=draw_intensity(rng, self.augmentation))
+        return image_view(images, matrix, size, self.preprocessing, finish=change)
 
 
 def balanced_weights(index: ClassIndex) -> Tensor:

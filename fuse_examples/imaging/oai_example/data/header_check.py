@@ -22,10 +22,16 @@ MAX_CORNER_SHIFT = 0.1  # voxels of the image
 
 @dataclass(frozen=True)
 class CaseHeaders:
-    """Headers of a case's image and, in segmentation, of its mask."""
+    """Headers of a case's image, of its further channels and, in segmentation, of its mask."""
 
     image: ScanHeader
     mask: ScanHeader | None
+    further_images: tuple[ScanHeader, ...] = ()
+
+    @property
+    def images(self) -> tuple[ScanHeader, ...]:
+        """Headers of all channels."""
+        return self.image, *self.further_images
 
 
 @dataclass(frozen=True)
@@ -48,13 +54,18 @@ def survey_headers(cases: Iterable[Case], *, mask_affine: MaskAffine = "strict",
     for case in cases:
         problems: list[str] = []
         image = _header_or_problem(case.image, "image", problems, reading)
+        further = [_header_or_problem(path, "image", problems, reading) for path in case.further_images]
         mask = _header_or_problem(case.mask, "mask", problems, reading.of_masks) if case.mask else None
+        if image is not None:
+            for path, header in zip(case.further_images, further, strict=True):
+                problem = _compare_channels(image.source, header.source) if header is not None else ""
+                problems += [f"image {path}: {problem}"] if problem else []
         if image is not None and mask is not None:
             problem = _compare(image.source, mask.source, mask_affine)
             problems += [f"mask {case.mask}: {problem}"] if problem else []
-        usable = image is not None and not problems
-        n_missing = sum(path is not None and not path.exists() for path in (case.image, case.mask)) if problems else 0
-        yield CaseFindings(case, CaseHeaders(image, mask) if image is not None and usable else None, tuple(problems), n_missing)
+        n_missing = sum(path is not None and not path.exists() for path in (*case.images, case.mask)) if problems else 0
+        headers = CaseHeaders(image, mask, tuple(header for header in further if header is not None)) if image is not None else None
+        yield CaseFindings(case, None if problems else headers, tuple(problems), n_missing)
 
 
 def check_headers(
@@ -192,6 +203,15 @@ def _compare(image: Grid, mask: Grid, mask_affine: MaskAffine) -> str:
             "mask_affine: from_image if its voxels do belong to the image's and only its affine is wrong."
         )
     return ""
+
+
+def _compare_channels(first: Grid, other: Grid) -> str:
+    """Describe how a further channel's grid differs from the first's; "" if it does not."""
+    remedy = "Resample the channels of a case to one grid."
+    if other.oriented(RAS).shape != first.oriented(RAS).shape:
+        return f"has shape {other.shape} in {other.orientation}, the first channel {first.shape} in {first.orientation}. {remedy}"
+    shift = corner_shift(first.oriented(RAS), other.oriented(RAS))
+    return f"lies elsewhere than the first channel: a corner is {shift:.1f} voxels off. {remedy}" if shift > MAX_CORNER_SHIFT else ""
 
 
 def corner_shift(image: Grid, mask: Grid) -> float:

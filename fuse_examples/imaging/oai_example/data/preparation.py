@@ -4,8 +4,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 from tqdm import tqdm
 
 from fuse_examples.imaging.oai_example.data.cases import Case
@@ -33,6 +34,11 @@ class CaseVolumes:
     def image(self) -> StoredImage:
         """The image, memory-mapped."""
         return self.store.image(self.case.image, self.headers.image.fingerprint)
+
+    def images(self) -> tuple[StoredImage, ...]:
+        """All channels, the first of them `image()`."""
+        further = zip(self.case.further_images, self.headers.further_images, strict=True)
+        return self.image(), *(self.store.image(path, header.fingerprint) for path, header in further)
 
     def mask(self) -> StoredMask:
         """The label mask, memory-mapped; only for cases that have one."""
@@ -87,16 +93,16 @@ def prepare_cases(
     affines = {case.name: headers[case.name].image.source if mask_takes_image_affine else None for case in cases}
     with_mask = [(case.mask, headers[case.name].mask, affines[case.name]) for case in cases if case.mask is not None]
     store.check_room(
-        [(case.image, headers[case.name].image) for case in cases],
+        [pair for case in cases for pair in zip(case.images, headers[case.name].images, strict=True)],
         [(path, header, affine_of) for path, header, affine_of in with_mask if header is not None],
     )
     good: list[CaseVolumes] = []
     bad: list[BadCase] = []
-    number_types = set()
+    number_types: set[np.dtype[Any]] = set()
     for case in tqdm(cases, desc="Reading scans", unit="case", disable=None, leave=False):
         volumes = CaseVolumes(case, store, headers[case.name], mask_takes_image_affine)
         try:
-            number_types.add(volumes.image().array.dtype)
+            number_types.update(image.array.dtype for image in volumes.images())
             if case.mask is not None:
                 _check_labels(volumes, num_classes)
                 number_types.add(volumes.mask().array.dtype)

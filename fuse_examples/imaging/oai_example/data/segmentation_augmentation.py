@@ -89,7 +89,7 @@ def draw_grey(rng: np.random.Generator, settings: SegmentationAugmentation) -> G
 def apply_grey(view: Tensor, draw: GreyDraw) -> Tensor:
     """Change a normalised view (D, H, W)."""
     if draw.noise_std > 0:
-        noise = torch.randn(view.shape, generator=torch.Generator().manual_seed(draw.noise_seed))
+        noise = torch.randn(view.shape, generator=torch.Generator(view.device).manual_seed(draw.noise_seed), device=view.device)
         view = view + noise * draw.noise_std
     if draw.blur_std > 0:
         view = gaussian_blur(view, draw.blur_std)

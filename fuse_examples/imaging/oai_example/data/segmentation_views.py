@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,18 +24,18 @@ from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.sampler import SampleKey
 from fuse_examples.imaging.oai_example.data.segmentation_augmentation import apply_grey, draw_elastic, draw_grey, elastic_field
 from fuse_examples.imaging.oai_example.data.store import StoredImage, StoredMask
+from fuse_examples.imaging.oai_example.data.view import View, change_channels, image_view
 from fuse_examples.imaging.oai_example.geometry.maps import Matrix, view_map
-from fuse_examples.imaging.oai_example.geometry.resampling import resample
 from fuse_examples.imaging.oai_example.geometry.volume import Grid
 
 
-class SegmentationTrainingViews(Dataset[dict[str, Tensor]]):
+class SegmentationTrainingViews(Dataset[dict[str, Tensor | View]]):
     """One augmented view of image and mask per key (epoch, row).
 
     Row r is view r // n of case r % n: `patches_per_case` views of each of n cases make an epoch. Of patches, `foreground_share` are
     centred on a random voxel of a random structure (a third in nnU-Net, Isensee et al., Nat Methods 2021).
 
-    Items: {"image": (1, D, H, W) float32, "mask": (D, H, W) int64}.
+    Items: {"image": (C, D, H, W) float32, "mask": (D, H, W) int64}.
     """
 
     def __init__(
@@ -46,6 +47,8 @@ class SegmentationTrainingViews(Dataset[dict[str, Tensor]]):
         patches_per_case: int,
         seed: int,
         foreground_share: float = 0.33,
+        *,
+        on_device: bool = False,
     ) -> None:
         self.volumes = tuple(volumes)
         self.preprocessing = preprocessing
@@ -54,15 +57,17 @@ class SegmentationTrainingViews(Dataset[dict[str, Tensor]]):
         self.patches_per_case = patches_per_case
         self.seed = seed
         self.foreground_share = foreground_share
+        self.on_device = on_device
 
     def __len__(self) -> int:
         return len(self.volumes) * self.patches_per_case
 
-    def __getitem__(self, key: SampleKey) -> dict[str, Tensor]:
+    def __getitem__(self, key: SampleKey) -> dict[str, Tensor | View]:
         epoch, row = key.epoch, key.row
         rng = generator(self.seed, epoch, row)
         volumes = self.volumes[row % len(self.volumes)]
-        image, mask = volumes.image(), volumes.mask()
+        images, mask = volumes.images(), volumes.mask()
+        image = images[0]
         orientation = self.preprocessing.orientation
         pose = draw_pose(rng, self.augmentation, orientation, self.augmentation.scale_range)
         size = self.preprocessing.network_size
@@ -70,12 +75,13 @@ class SegmentationTrainingViews(Dataset[dict[str, Tensor]]):
         matrix = view_map(centre, extent, size, image.grid.spacing, pose.rotation, pose.scale, pose.flips)
         points = draw_elastic(rng, self.augmentation, extent * pose.scale)
         field = None if points is None else elastic_field(points, size, image.grid.spacing)
-        normalise = self.preprocessing.normalisation(image.statistics)
-        view = normalise(resample(image.array, matrix, size, outside=normalise.background, displacement=field))
-        labels = resample(mask.array, matrix, size, mode="nearest", displacement=field).long()
-        if self.label_pairs and mirrors_sides(pose, orientation):
-            labels = exchange_labels(labels, self.label_pairs)
-        return {"image": apply_grey(view, draw_grey(rng, self.augmentation))[None], "mask": labels}
+        change = partial(change_channels, apply=apply_grey, draw=draw_grey(rng, self.augmentation))
+        pairs = self.label_pairs if mirrors_sides(pose, orientation) else ()
+        views = {
+            "image": image_view(images, matrix, size, self.preprocessing, field, change),
+            "mask": View((mask.array,), matrix, size, displacement=field, finish=partial(_labels, pairs=pairs)),
+        }
+        return {name: view.cut_out() if self.on_device else view.made() for name, view in views.items()}
 
     def _box(self, rng: np.random.Generator, image: StoredImage, mask: StoredMask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Centre in the volume's edge coordinates, and extent in mm, of the whole volume or of a patch."""
@@ -84,6 +90,12 @@ class SegmentationTrainingViews(Dataset[dict[str, Tensor]]):
             return np.array(grid.shape) / 2, np.array(grid.shape) * grid.spacing
         extent = np.array(self.preprocessing.network_size) * self.preprocessing.spacing
         return _patch_centre(rng, grid, extent, mask, self.foreground_share), extent
+
+
+def _labels(view: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """(1, D, H, W) as it was sampled to (D, H, W) labels."""
+    labels = view[0].long()
+    return exchange_labels(labels, pairs) if pairs else labels
 
 
 def _patch_centre(
@@ -105,7 +117,7 @@ class EvaluationCase:
 
     Attributes:
         case: the CSV row.
-        image: (1, d, h, w) network input, normalised.
+        image: (C, d, h, w) network input, normalised.
         matrix: (4, 4) map from an index of `image` to one of the volume.
         grid: the volume in the network's axis order.
         source: the grid of the input file, on which the prediction is scored and written.
@@ -136,9 +148,9 @@ class EvaluationCases(Dataset[EvaluationCase]):
 
     def __getitem__(self, key: SampleKey) -> EvaluationCase:
         volumes = self.volumes[key.row]
-        image = volumes.image()
+        images = volumes.images()
+        image = images[0]
         matrix, shape = self.preprocessing.whole_view(image.grid)
-        normalise = self.preprocessing.normalisation(image.statistics)
-        view = normalise(resample(image.array, matrix, shape, outside=normalise.background))
+        view = image_view(images, matrix, shape, self.preprocessing).made()
         mask = volumes.mask().array if volumes.case.mask is not None else None
-        return EvaluationCase(volumes.case, view[None], matrix, image.grid, image.source, mask)
+        return EvaluationCase(volumes.case, view, matrix, image.grid, image.source, mask)

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from fuse_examples.imaging.oai_example.data.loading import build_loader
 from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.sampler import EpochSampler, ResumableOrder, SampleKey
+from fuse_examples.imaging.oai_example.data.view import make_views
 
 
 class VolumeDataset(Protocol):
@@ -81,6 +82,10 @@ class VolumeDataModule(ResumableOrder, pl.LightningDataModule):
         """What is tested, in the order of the table."""
         assert self.evaluation is not None
         return self._in_order(self.evaluation)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Make the views that were left to the device."""
+        return make_views(batch)
 
     def _in_order(self, dataset: VolumeDataset) -> DataLoader[Any]:
         sampler = EpochSampler(len(dataset), self.evaluation_batch_size or 1, self.seed, shuffle=False)

@@ -79,6 +79,16 @@ def resample(
     return _by_kernels(kernels, readable, matrix, output_shape, plan, outside, field)
 
 
+def needed_part(
+    shape: Sequence[int], matrix: Matrix, output_shape: Sequence[int], mode: Mode, displacement: Tensor | None = None
+) -> tuple[tuple[slice, ...], Matrix]:
+    """The part of an array of `shape` that a view needs, and the map to the part: resampling it gives the same view."""
+    plan = _plan(matrix, output_shape, np.array(shape), mode, displacement)
+    to_part = np.eye(4)
+    to_part[:3, 3] = -plan.start
+    return tuple(slice(int(a), int(b)) for a, b in zip(plan.start, plan.stop, strict=True)), to_part @ matrix
+
+
 def compile_for(number_types: Iterable[np.dtype[Any]]) -> None:
     """Compile the kernels for arrays of these types, or load them from their cache, so that worker processes find them ready."""
     for number_type in number_types:

@@ -25,6 +25,7 @@ from fuse_examples.imaging.oai_example.data.targets import (
     learn_targets,
     target_from_dict,
 )
+from fuse_examples.imaging.oai_example.data.view import collate_with_views
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
 from fuse_examples.imaging.oai_example.evaluation.baselines import fit_baselines
 from fuse_examples.imaging.oai_example.evaluation.view_pictures import InputPictures
@@ -50,7 +51,12 @@ from fuse_examples.imaging.oai_example.stages.cross_validation import CrossValid
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run, log_best_epoch
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
-from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved
+from fuse_examples.imaging.oai_example.stages.resolution import (
+    build_configured_backbone,
+    makes_views_on_device,
+    preprocessing_of,
+    resolved,
+)
 from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
 from fuse_examples.imaging.oai_example.stages.stored_cases import StoredCases, store_cases
 from fuse_examples.imaging.oai_example.tasks.classification import ClassificationRecipe, ClassificationTask
@@ -168,13 +174,15 @@ def _training_data(
     classes: Sequence[LearnedTarget],
     covariates: Covariates,
 ) -> VolumeDataModule:
+    on_device = makes_views_on_device(config)
     seen = covariates_of_network(config, covariates)
     return VolumeDataModule(
-        LabelledVolumes(stored.train, preprocessing, classes, config.augmentation, config.seed, seen),
+        LabelledVolumes(stored.train, preprocessing, classes, config.augmentation, config.seed, seen, on_device=on_device),
         LabelledVolumes(stored.evaluation, preprocessing, classes, covariates=seen),
         config.batch_size,
         config.n_workers,
         config.seed,
+        collate=collate_with_views if on_device else None,
         evaluation_batch_size=config.batch_size,
         sample_weights=_sample_weights(config, stored.train, classes),
     )

@@ -27,7 +27,12 @@ from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, 
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.probing import probe_results, probe_watch, probed_classes, whole_volumes
-from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved
+from fuse_examples.imaging.oai_example.stages.resolution import (
+    build_configured_backbone,
+    makes_views_on_device,
+    preprocessing_of,
+    resolved,
+)
 from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
 from fuse_examples.imaging.oai_example.stages.stored_cases import store_cases
 from fuse_examples.imaging.oai_example.tasks.dino import ALARMS, DINOTask
@@ -125,9 +130,10 @@ def _embedded(config: DINOConfig, task: DINOTask, volumes: Sequence[CaseVolumes]
 
 def _training_data(config: DINOConfig, cases: OpenedCases, preprocessing: Preprocessing, folder: Path | None) -> VolumeDataModule:
     multi_crop = MultiCrop(config.crops, config.augmentation, preprocessing)
+    on_device = makes_views_on_device(config)
     stored = store_cases(config, cases, folder)
-    train = PretrainingViews(stored.train, multi_crop, config.seed)
-    validation = PretrainingViews(stored.evaluation, multi_crop, config.seed) if cases.evaluation else None
+    train = PretrainingViews(stored.train, multi_crop, config.seed, on_device=on_device)
+    validation = PretrainingViews(stored.evaluation, multi_crop, config.seed, on_device=on_device) if cases.evaluation else None
     return VolumeDataModule(
         train,
         validation,

@@ -89,7 +89,7 @@ def try_out(config: StageConfig, task: pl.LightningModule, data: VolumeDataModul
 
 def store_size(volumes: Sequence[CaseVolumes]) -> str:
     """A line that says how much of the store these cases take."""
-    size = sum(one.image().array.nbytes + (one.mask().array.nbytes if one.case.mask else 0) for one in volumes)
+    size = sum(sum(image.array.nbytes for image in one.images()) + (one.mask().array.nbytes if one.case.mask else 0) for one in volumes)
     return f"store         {_bytes(size)}"
 
 

@@ -10,7 +10,7 @@ from fuse_examples.imaging.oai_example.configuration.stage_config import StageCo
 from fuse_examples.imaging.oai_example.data.cases import Case, read_cases
 from fuse_examples.imaging.oai_example.data.header_check import CaseHeaders, check_headers
 from fuse_examples.imaging.oai_example.data.splits import split_cases
-from fuse_examples.imaging.oai_example.stages.resolution import reading_of
+from fuse_examples.imaging.oai_example.stages.resolution import makes_views_on_device, reading_of
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,15 @@ def open_cases(
     """Choose the cases of the folds that the run uses, and check that their files exist and fit together.
 
     Raises:
+        ConfigError: views are to be made on a GPU that is not there.
         DataError: with every problem of one kind; see `data.cases`, `data.splits` and `data.header_check`.
     """
     testing = config.test_ckpt is not None
     of_test = ("train_folds", "test_folds") if train_in_test else ("test_folds",)
+    if not testing:
+        makes_views_on_device(config)  # a GPU that is not there is told before files are opened
     splits = split_cases(
-        read_cases(config.csv_path, masks=masks, targets=targets, extra=extra),
+        read_cases(config.csv_path, masks=masks, targets=targets, extra=extra, channels=config.channels or ()),
         config.train_folds,
         config.val_folds,
         config.test_folds,

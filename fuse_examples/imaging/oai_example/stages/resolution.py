@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import torch
+
 from fuse_examples.imaging.oai_example.configuration.kinds import FrozenDict
 from fuse_examples.imaging.oai_example.configuration.precedence import settle
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.reading import Reading, SeriesChoice
 from fuse_examples.imaging.oai_example.data.store import VolumeStore
+from fuse_examples.imaging.oai_example.errors import ConfigError
 from fuse_examples.imaging.oai_example.geometry.volume import Shape
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, Option, build_backbone
 
@@ -20,7 +23,8 @@ _FOUND = ("in_channels", "pooling")  # what a stage gives
 
 def build_configured_backbone(config: StageConfig, *, with_decoder: bool, **options: Any) -> Backbone:
     """The backbone of a configuration; options that it leaves null keep the backbone's own defaults."""
-    chosen = {**(config.backbone_options or {}), **{option: getattr(config, option) for option in WITH_A_KEY}, **options}
+    channels = {"in_channels": len(config.channels)} if config.channels else {}
+    chosen = {**channels, **(config.backbone_options or {}), **{option: getattr(config, option) for option in WITH_A_KEY}, **options}
     given = {option: value for option, value in chosen.items() if value is not None}
     name = settle(config).backbone
     assert name is not None  # null stands for a name
@@ -71,3 +75,15 @@ def store_of(config: StageConfig) -> VolumeStore:
     assert config.orientation is not None
     folder = config.store.path or config.results_dir / ".store"
     return VolumeStore(folder, config.orientation, config.intensity.percentiles or (0.0, 100.0), reading_of(config))
+
+
+def makes_views_on_device(config: StageConfig) -> bool:
+    """Whether training views are made on the GPU.
+
+    Raises:
+        ConfigError: `augment_on: gpu` on a machine without one.
+    """
+    has_gpu = torch.cuda.is_available()
+    if config.augment_on == "gpu" and not has_gpu:
+        raise ConfigError("augment_on: gpu, but this machine has no GPU that PyTorch can use. Set augment_on to auto or cpu.")
+    return has_gpu and config.augment_on != "cpu"

@@ -10,6 +10,7 @@ from fuse_examples.imaging.oai_example.configuration.segmentation_config import 
 from fuse_examples.imaging.oai_example.data.cases import read_cases
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.segmentation_views import EvaluationCases, SegmentationTrainingViews
+from fuse_examples.imaging.oai_example.data.view import collate_with_views
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
 from fuse_examples.imaging.oai_example.evaluation.pictures import SegmentationPictures
 from fuse_examples.imaging.oai_example.evaluation.segmentation_writer import SegmentationWriter
@@ -24,7 +25,12 @@ from fuse_examples.imaging.oai_example.stages.cross_validation import CrossValid
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run, log_best_epoch
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
-from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved
+from fuse_examples.imaging.oai_example.stages.resolution import (
+    build_configured_backbone,
+    makes_views_on_device,
+    preprocessing_of,
+    resolved,
+)
 from fuse_examples.imaging.oai_example.stages.segmentation_results import pool_results, write_results
 from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
 from fuse_examples.imaging.oai_example.stages.stored_cases import StoredCases, store_cases
@@ -125,12 +131,20 @@ def _resolved(config: SegmentationConfig, backbone: Backbone, cases: OpenedCases
 def _training_data(config: SegmentationConfig, cases: OpenedCases, preprocessing: Preprocessing, folder: Path | None) -> VolumeDataModule:
     labels = {name: label for label, name in enumerate(config.structures, start=1)}
     pairs = [(labels[one], labels[other]) for one, other in config.augmentation.flip_label_pairs or ()]
+    on_device = makes_views_on_device(config)
     stored = _stored(config, cases, folder)
     patches = config.patches_per_case if config.patch_size else 1
     views = SegmentationTrainingViews(
-        stored.train, preprocessing, config.augmentation, pairs, patches, config.seed, config.foreground_share
+        stored.train, preprocessing, config.augmentation, pairs, patches, config.seed, config.foreground_share, on_device=on_device
     )
-    return VolumeDataModule(views, EvaluationCases(stored.evaluation, preprocessing), config.batch_size, config.n_workers, config.seed)
+    return VolumeDataModule(
+        views,
+        EvaluationCases(stored.evaluation, preprocessing),
+        config.batch_size,
+        config.n_workers,
+        config.seed,
+        collate=collate_with_views if on_device else None,
+    )
 
 
 def _sizes(config: SegmentationConfig) -> dict[str, Shape]:

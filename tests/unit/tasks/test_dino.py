@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from fuse_examples.imaging.oai_example.objectives import collapse
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
-from fuse_examples.imaging.oai_example.tasks.dino import DINOTask, Outputs
+from fuse_examples.imaging.oai_example.tasks.dino import DINOTask
+from fuse_examples.imaging.oai_example.tasks.dino_passes import Outputs
 from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe
 
 N_PROTOTYPES = 16
@@ -451,7 +452,7 @@ def test_features_of_the_exported_backbone_in_evaluation_and_in_training_mode_co
 
 def test_statistics_start_from_the_global_views_of_the_first_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
     """At learning rate 0 the first layer's statistics are known: the mean over batches of those of its output for global views."""
-    monkeypatch.setattr("fuse_examples.imaging.oai_example.tasks.dino.STATISTICS_VOLUMES", 5)
+    monkeypatch.setattr("fuse_examples.imaging.oai_example.tasks.dino_statistics.STATISTICS_VOLUMES", 5)
     started: dict[str, Tensor] = {}
 
     class Start(pl.Callback):

@@ -2,10 +2,9 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -13,43 +12,24 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
-from torch.utils.data import DataLoader
 
 from fuse_examples.imaging.oai_example.errors import UserError
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
 from fuse_examples.imaging.oai_example.objectives.koleo import koleo_loss
-from fuse_examples.imaging.oai_example.objectives.norm_statistics import differ_in_buffers, restore_buffers, statistics_momentum
 from fuse_examples.imaging.oai_example.objectives.teacher import start_teacher, update_teacher
 from fuse_examples.imaging.oai_example.tasks.dino_alarms import Alarm, alarms_of
+from fuse_examples.imaging.oai_example.tasks.dino_passes import Batch, Outputs, student_outputs, teacher_outputs
 from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe, StepValues
+from fuse_examples.imaging.oai_example.tasks.dino_statistics import first_batches, restore_statistics, start_statistics
 from fuse_examples.imaging.oai_example.tasks.dino_watch import DINOWatch
 from fuse_examples.imaging.oai_example.training.optimisation import parameter_groups
 
 log = logging.getLogger(__name__)
-Batch = dict[str, Any]
-STATISTICS_VOLUMES = 128
-"""How many volumes normalisation statistics start from."""
 MOST_SKIPPED_STEPS = 20
 """So many steps in a row without finite gradients end the run: they do not come from a single damaged volume."""
 ALARMS = "dino/alarms"
 """Logged at the end of each epoch: how many alarms it raised."""
-
-
-class Outputs(NamedTuple):
-    """What both networks say about one batch; global views come first.
-
-    Attributes:
-        teacher_features: of the global views, (V_t * B, F).
-        teacher_logits: (V_t, B, K).
-        student_features: (B, F) of each global view.
-        student_logits: (V, B, K) of all views.
-    """
-
-    teacher_features: Tensor
-    teacher_logits: Tensor
-    student_features: Sequence[Tensor]
-    student_logits: Tensor
 
 
 class DINOTask(pl.LightningModule):
@@ -126,34 +106,7 @@ class DINOTask(pl.LightningModule):
         """Start the normalisation statistics, unless the run is resumed."""
         if self.trainer.global_step == 0:
             with self.trainer.precision_plugin.forward_context():
-                self._start_statistics(self._training_batches())
-
-    def _start_statistics(self, batches: Iterable[Batch]) -> None:
-        """Set the normalisation statistics of both networks to their mean over batches, those that are not finite left out."""
-        n_sound = n_volumes = 0
-        for batch in batches:
-            share = 1 / (n_sound + 1)
-            with torch.no_grad(), statistics_momentum(self.student_backbone, share), statistics_momentum(self.student_head, share):
-                self._student(batch)
-            if not any(differ_in_buffers(student, teacher) for student, teacher in self._pairs()):
-                return  # no layer keeps statistics
-            if not self._restore_statistics():
-                n_sound += 1
-                self._update_teacher(momentum=0.0)
-            n_volumes += len(batch["views"][0])
-            if n_volumes >= STATISTICS_VOLUMES:
-                return
-
-    def _training_batches(self) -> Iterator[Batch]:
-        """Batches of the first epoch, on the device."""
-        loader = self.trainer.train_dataloader
-        assert loader is not None
-        batches: Iterable[Batch] = loader
-        if isinstance(loader, DataLoader) and loader.batch_sampler is not None:
-            # Made here: workers that persist serve one iterator, and training has taken it.
-            batches = (loader.collate_fn([loader.dataset[index] for index in indices]) for indices in loader.batch_sampler)
-        for batch in islice(batches, int(self.trainer.num_training_batches)):
-            yield self.trainer.strategy.batch_to_device(batch, self.device)
+                start_statistics(self._pairs(), self._student, first_batches(self.trainer, self.device))
 
     # --- one batch
 
@@ -184,21 +137,10 @@ class DINOTask(pl.LightningModule):
         return features
 
     def _both_networks(self, batch: Batch) -> Outputs:
-        with torch.no_grad():
-            features = _embed_views(self.teacher_backbone, batch["views"][: batch["n_global"]])
-            teacher_logits = _logits(self.teacher_head, features)
-        return Outputs(torch.cat(features), teacher_logits, *self._student(batch))
+        return Outputs(*teacher_outputs(self.teacher_backbone, self.teacher_head, batch), *self._student(batch))
 
     def _student(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
-        """Features (B, F) of each global view, and logits (V, B, K) of all views.
-
-        Global views alone move the backbone's statistics, so local ones are a batch of their own.
-        """
-        views, n_global = batch["views"], batch["n_global"]
-        of_global = _embed_views(self.student_backbone, views[:n_global])
-        with statistics_momentum(self.student_backbone, 0.0):
-            of_local = _embed_views(self.student_backbone, views[n_global:])
-        return of_global, _logits(self.student_head, [*of_global, *of_local])
+        return student_outputs(self.student_backbone, self.student_head, batch)
 
     # --- one optimiser step
 
@@ -254,7 +196,7 @@ class DINOTask(pl.LightningModule):
             self._update_teacher(values.momentum)
             self.criterion.update_center(torch.cat(self._pending_logits, dim=1))
         else:
-            self._restore_statistics()
+            restore_statistics(self._pairs())
         self._pending_logits.clear()
 
     def _pairs(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
@@ -264,11 +206,6 @@ class DINOTask(pl.LightningModule):
     def _update_teacher(self, momentum: float) -> None:
         for student, teacher in self._pairs():
             update_teacher(student, teacher, momentum)
-
-    def _restore_statistics(self) -> bool:
-        """Whether the student's statistics were not finite; they are the teacher's then."""
-        were_spoilt = [restore_buffers(student, teacher) for student, teacher in self._pairs()]
-        return any(were_spoilt)
 
     # --- what is watched
 
@@ -300,29 +237,6 @@ class DINOTask(pl.LightningModule):
             log.warning("epoch %d: %s", self.current_epoch + 1, alarm)
         if alarms and self.stop_on_alarm:
             self.trainer.should_stop = True
-
-
-def _embed_views(backbone: Backbone, views: Sequence[Tensor]) -> list[Tensor]:
-    """Features (B, F) of each view; views of one size go through the backbone as one batch."""
-    by_size: dict[torch.Size, list[int]] = {}
-    for index, view in enumerate(views):
-        by_size.setdefault(view.shape, []).append(index)
-    features: dict[int, Tensor] = {}
-    for indices in by_size.values():
-        together = backbone.embed(torch.cat([views[index] for index in indices]))
-        features.update(zip(indices, together.chunk(len(indices)), strict=True))
-    return [features[index] for index in range(len(views))]
-
-
-def _logits(head: nn.Module, features: Sequence[Tensor]) -> Tensor:
-    """Logits (V, B, K) of V views' features (B, F), in float32 also under autocast.
-
-    A softmax at temperature 0.04 magnifies rounding 25 times.
-    """
-    together = torch.stack(list(features)).float()
-    with torch.autocast(together.device.type, enabled=False):
-        logits: Tensor = head(together.flatten(0, 1))
-    return logits.view(*together.shape[:2], -1)
 
 
 def _drop_gradients(network: nn.Module) -> None:

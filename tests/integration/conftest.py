@@ -45,6 +45,7 @@ def trained(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The YAML file of a trained run, beside its results folder `results`. Not to be written to, but for other experiments."""
     folder = tmp_path_factory.mktemp("trained")
     settings = {"n_epochs": 12, "batch_size": 1, "log_images_every_n_epochs": 20, "augmentation": {"flip_axes": ["left_right"]}}
+    settings["mirror_in_test"] = False  # so that a test repeats validation
     yaml_path = ball_cases.write_yaml(folder / "config.yaml", balls / "cases.csv", folder / "results", settings)
     with pytest.MonkeyPatch.context() as patch:
         assert ball_cases.run_segmentation(patch, yaml_path) == 0

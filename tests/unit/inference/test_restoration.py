@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from fuse_examples.imaging.oai_example.geometry.maps import resize_map
 from fuse_examples.imaging.oai_example.geometry.resampling import resample
 from fuse_examples.imaging.oai_example.inference import restoration
-from fuse_examples.imaging.oai_example.inference.restoration import labels_on_grid
+from fuse_examples.imaging.oai_example.inference.restoration import labels_from_slabs, labels_on_grid
 
 
 def ball_labels(shape: tuple[int, ...]) -> np.ndarray:
@@ -46,3 +46,27 @@ def test_slabs_change_nothing(monkeypatch, slab) -> None:
     whole = labels_on_grid(logits, matrix, (21, 13, 17))
     monkeypatch.setattr(restoration, "_SLAB_VOXELS", slab)
     assert np.array_equal(labels_on_grid(logits, matrix, (21, 13, 17)), whole)
+
+
+@pytest.mark.parametrize("shape", [(21, 13, 17), (7, 9, 8), (3, 4, 5), (40, 9, 8)])  # finer, equal, coarser beyond averaging, stretched
+@pytest.mark.parametrize("thickness", [1, 2, 3, 7])
+def test_logits_in_slabs_give_what_they_give_whole(shape, thickness) -> None:
+    logits = torch.randn(4, 7, 9, 8, generator=torch.Generator().manual_seed(0))
+    matrix = resize_map(shape, (7, 9, 8))
+    buffer = torch.empty(4, thickness, 9, 8)
+
+    def slabs():
+        for start in range(0, 7, thickness):
+            part = buffer[:, : min(thickness, 7 - start)]
+            part.copy_(logits[:, start : start + thickness])
+            yield start, part  # one buffer for all, as the windows give them
+
+    assert np.array_equal(labels_from_slabs(slabs(), 7, matrix, shape), labels_on_grid(logits, matrix, shape))
+
+
+def test_slabs_of_a_turned_map_are_put_together() -> None:
+    logits = torch.randn(3, 6, 6, 6, generator=torch.Generator().manual_seed(0))
+    turned = resize_map((6, 6, 6), (6, 6, 6))[[1, 0, 2, 3]]
+    slabs = [(start, logits[:, start : start + 2]) for start in range(0, 6, 2)]
+    found = labels_from_slabs(slabs, 6, turned, (6, 6, 6))
+    assert np.array_equal(found, logits.argmax(0).transpose(0, 1).numpy())

@@ -1,10 +1,13 @@
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from monai.inferers import sliding_window_inference
 
-from fuse_examples.imaging.oai_example.inference.windows import gaussian_weight, predict_volume, window_starts
+from fuse_examples.imaging.oai_example.inference.windows import gaussian_weight, predict_slabs, predict_volume, window_starts
 
 
 @given(st.integers(1, 200), st.integers(1, 64), st.floats(0, 0.9))
@@ -52,3 +55,35 @@ def test_the_weight_is_a_gaussian_of_an_eighth_of_the_edge() -> None:
     expected = np.exp(-0.5 * ((np.arange(9) - 4) / (9 / 8)) ** 2)
     assert np.allclose(weight[:, 4, 4], np.maximum(expected, 1e-3), atol=1e-6)
     assert weight.min() >= 1e-3
+
+
+@pytest.mark.parametrize(("shape", "window"), [((30, 20, 17), (8, 12, 17)), ((5, 9, 9), (8, 8, 8)), ((16, 16, 16), (16, 16, 16))])
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.7])
+def test_slabs_are_the_average_of_all_windows(shape, window, overlap) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(1, 2, 5, padding=2)
+    image = torch.randn(1, *shape)
+    with torch.no_grad():
+        slabs = [(start, slab.clone()) for start, slab in predict_slabs(network, image, window, overlap, 3)]
+        missing = [max(0, need - size) for need, size in zip(window, shape, strict=True)]
+        padded = torch.nn.functional.pad(image[None], (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")[0]
+        total, weights = torch.zeros(2, *padded.shape[1:]), torch.zeros(padded.shape[1:])
+        for start in product(*(window_starts(size, edge, overlap) for size, edge in zip(padded.shape[1:], window, strict=True))):
+            box = tuple(slice(s, s + edge) for s, edge in zip(start, window, strict=True))
+            total[(slice(None), *box)] += network(padded[(slice(None), *box)][None])[0] * gaussian_weight(window)
+            weights[box] += gaussian_weight(window)
+    starts = [start for start, _ in slabs]
+    assert starts == np.cumsum([0, *(slab.shape[1] for _, slab in slabs)])[:-1].tolist()
+    assert max(slab.shape[1] for _, slab in slabs) <= window[0]
+    expected = (total / weights)[:, : shape[0], : shape[1], : shape[2]]
+    assert torch.allclose(torch.cat([slab for _, slab in slabs], dim=1), expected, atol=1e-5)
+
+
+def test_windows_and_weights_are_monais() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(1, 3, 3, padding=1)
+    image = torch.randn(1, 20, 24, 12)  # multiples of the step: MONAI moves only the last window back, here all are evenly spaced
+    with torch.no_grad():
+        ours = predict_volume(network, image, (8, 12, 12), 0.5)
+        monais = sliding_window_inference(image[None], (8, 12, 12), 4, network, overlap=0.5, mode="gaussian")[0]
+    assert torch.allclose(ours, monais, atol=1e-5)

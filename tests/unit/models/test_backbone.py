@@ -40,6 +40,17 @@ class TestEveryBackbone:
         assert features[-1].shape == (1, backbone.feature_dim, *reduced)
         assert decoded.shape == (1, backbone.decoder_dim, *SIZE[name])
 
+    def test_levels_begin_with_the_decoded_map_and_halve_the_padded_size(self, name: str) -> None:
+        backbone = small(name).eval()
+        x = torch.randn(1, 1, *(length - 3 for length in SIZE[name]))
+        with torch.no_grad():
+            features = backbone.encode(x)
+            finest, *coarser = backbone.decode_levels(features)
+            assert torch.allclose(finest, backbone.decode(features), atol=1e-6)
+        sizes = [tuple(length // 2**level for length in SIZE[name]) for level in (1, 2)]
+        expected = [(1, dim, *size) for dim, size in zip(backbone.level_dims, sizes, strict=bool(backbone.level_dims))]
+        assert [tuple(level.shape) for level in coarser] == expected
+
     @pytest.mark.parametrize("pooling", ["average", "max"])
     @pytest.mark.parametrize("batch", [1, 2])
     def test_embed_pools_the_deepest_map_and_keeps_the_batch_axis(self, name: str, pooling: str, batch: int) -> None:

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 from monai.losses import DiceCELoss as MonaiDiceCELoss
+from monai.losses import DiceLoss as MonaiDiceLoss
 
-from fuse_examples.imaging.oai_example.objectives.segmentation_loss import DiceCELoss
+from fuse_examples.imaging.oai_example.objectives.segmentation_loss import DiceBCELoss, DiceCELoss
 
 
 def reference(
@@ -141,3 +142,35 @@ def test_millions_of_voxels_are_summed_without_loss() -> None:
     expected = 1 - 2 * 63 * p / (64 * p + 63)
     assert dice.item() == pytest.approx(expected, rel=2e-6)
     assert cross_entropy.item() == pytest.approx((-63 * np.log(p) - np.log(1 - p)) / 64, rel=2e-6)
+
+
+def test_class_weights_are_those_of_a_weighted_cross_entropy() -> None:
+    logits, labels = torch.randn(2, 3, 4, 5, 6), torch.randint(0, 3, (2, 4, 5, 6))
+    weights = [0.2, 1.0, 3.0]
+    _, found = DiceCELoss(3, class_weights=weights).terms(logits, labels)
+    chosen = torch.tensor(weights)[labels]
+    by_hand = -(logits.log_softmax(1).gather(1, labels[:, None])[:, 0] * chosen).sum() / chosen.sum()
+    assert found == pytest.approx(float(by_hand), rel=1e-5)
+    assert "class_weights" not in DiceCELoss(3, class_weights=weights).state_dict()
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 4.0]])
+def test_structures_on_their_own_against_monai_and_a_formula(weights: list[float] | None) -> None:
+    logits, labels = torch.randn(2, 3, 4, 5, 6), torch.randint(0, 3, (2, 4, 5, 6))
+    targets = torch.stack([labels == 1, labels == 2], dim=1).float()
+    dice = MonaiDiceLoss(sigmoid=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)(logits[:, 1:], targets)
+    p, per_structure = logits[:, 1:].sigmoid(), torch.tensor(weights or [1.0, 1.0])
+    entropy = -(targets * p.log() + (1 - targets) * (1 - p).log()).mean(dim=(0, 2, 3, 4))
+    expected = dice + (entropy * per_structure).sum() / per_structure.sum()
+    assert DiceBCELoss(3, structure_weights=weights)(logits, labels) == pytest.approx(float(expected), rel=1e-4)
+    changed = logits.clone()
+    changed[:, 0] = 7  # the background has no say
+    assert DiceBCELoss(3, structure_weights=weights)(changed, labels) == DiceBCELoss(3, structure_weights=weights)(logits, labels)
+
+
+def test_a_structure_that_the_batch_lacks_is_left_out_of_dice() -> None:
+    logits, labels = torch.randn(1, 3, 4, 4, 4), torch.zeros(1, 4, 4, 4, dtype=torch.long)
+    labels[0, 0] = 1
+    two = DiceBCELoss(2)(logits[:, :2], labels)
+    entropy = [torch.nn.functional.binary_cross_entropy_with_logits(logits[:, k], (labels == k).float()) for k in (1, 2)]
+    assert float(DiceBCELoss(3)(logits, labels) - sum(entropy) / 2) == pytest.approx(float(two - entropy[0]), rel=1e-4)

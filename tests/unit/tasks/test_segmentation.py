@@ -146,6 +146,76 @@ def test_scores_of_an_epoch_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None
     assert logged == [0, 1]
 
 
+def scattered() -> tuple[np.ndarray, np.ndarray]:
+    """Truth, and a prediction that is right but for a speck of label 1 far away and label 2 in two true pieces."""
+    truth = boxes(label1=slice(0, 2))
+    truth[3, :4], truth[6, :4] = 2, 2
+    predicted = truth.copy()
+    predicted[5, 12:, 12:] = 1
+    return truth, predicted
+
+
+def test_a_structure_keeps_its_largest_part_where_validation_gains_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, predicted = scattered()
+    plain, recipe = task_of(), replace(RECIPE, largest_component=True)
+    task = Fixed(plain.backbone, plain.head, plain.loss, ["ball", "core"], recipe).predict(predicted, predicted, truth, predicted)
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(task, "log", lambda name, value, **_: logged.__setitem__(name, float(value)))
+    assert not task.largest_only.any()
+    task.validation_step(case_of(truth, shape=SIZE), 0)
+    task.on_validation_epoch_end()
+    n_true, n_speck = 2 * 256, 16
+    assert logged["val/dice/ball"] == pytest.approx(2 * n_true / (2 * n_true + n_speck))
+    assert logged["val/largest_component_gain/ball"] == pytest.approx(1 - 2 * n_true / (2 * n_true + n_speck))
+    assert logged["val/largest_component_gain/core"] == pytest.approx(2 * 64 / (64 + 128) - 1)  # two equal halves of 64 voxels
+    assert task.largest_only.tolist() == [True, False]
+    assert "largest_only" in task.state_dict()
+    assert np.array_equal(task.predict_step(case_of(truth, shape=SIZE), 0).labels, truth)
+    task.validation_step(case_of(truth, shape=SIZE), 0)  # nothing to gain any more
+    task.on_validation_epoch_end()
+    assert task.largest_only.tolist() == [False, False]
+    assert np.array_equal(task.predict_step(case_of(truth, shape=SIZE), 0).labels, predicted)
+
+
+def test_without_clean_up_a_decision_of_before_does_nothing() -> None:
+    truth, predicted = scattered()
+    plain = task_of()
+    task = Fixed(plain.backbone, plain.head, plain.loss, ["ball", "core"], RECIPE).predict(predicted)
+    task.largest_only.fill_(True)
+    assert np.array_equal(task.predict_step(case_of(truth, shape=SIZE), 0).labels, predicted)
+
+
+def test_the_loss_of_windows_is_their_slabs_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(RECIPE, window=(4, 16, 16))
+    plain = task_of()
+    task = SegmentationTask(plain.backbone, plain.head, plain.loss, ["ball", "core"], recipe).eval()
+    truth, logged = scattered()[0], {}
+    monkeypatch.setattr(task, "log", lambda name, value, **_: logged.__setitem__(name, float(value)))
+    case = case_of(truth, shape=SIZE)
+    with torch.no_grad():
+        task.validation_step(case, 0)
+        logits = predict_volume(task, case.image, recipe.window, recipe.overlap)[None]
+        labels = torch.from_numpy(truth).long()[None]
+        losses = [task.loss(logits[:, :, start : start + n], labels[:, start : start + n]) * n for start, n in ((0, 2), (2, 2), (4, 4))]
+    assert logged["val/loss"] == pytest.approx(float(sum(losses)) / 8, rel=1e-4)
+
+
+def test_mirroring_averages_predictions_and_sides_change_places() -> None:
+    task = task_of(recipe=replace(RECIPE, mirror_axes=(0, 2), side_axis=0, label_pairs=((1, 2),))).eval()
+    case = case_of(None, shape=SIZE)
+    with torch.no_grad():
+        found = task.predict_step(case, 0).labels
+        image, exchange = case.image[None], [0, 2, 1]
+        parts = [
+            task(image),
+            task(image.flip(2)).flip(2)[:, exchange],
+            task(image.flip(4)).flip(4),
+            task(image.flip((2, 4))).flip((2, 4))[:, exchange],
+        ]
+    assert np.array_equal(found, torch.stack(parts).mean(0)[0].argmax(0).numpy())
+    assert not np.array_equal(found, parts[0][0].argmax(0).numpy())
+
+
 # ---- learning
 
 
@@ -194,3 +264,26 @@ def test_training_lowers_the_loss() -> None:
         made.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_deep_supervision_halves_the_weight_of_each_coarser_level() -> None:
+    plain = task_of()
+    heads = [SegmentationHead(dim, 3) for dim in plain.backbone.level_dims]
+    task = SegmentationTask(plain.backbone, plain.head, plain.loss, ["ball", "core"], RECIPE, heads).eval()
+    task.log = lambda *_, **__: None  # type: ignore[method-assign]
+    batch = {"image": torch.randn(2, 1, *SIZE), "mask": torch.randint(0, 3, (2, *SIZE))}
+    with torch.no_grad():
+        found = task.training_step(batch, 0)
+        maps = task.backbone.decode_levels(task.backbone.encode(batch["image"]))
+        # A cell of two voxels takes the second's label, one of four the third's: the voxel nearest behind its middle.
+        labels = [batch["mask"], batch["mask"][:, 1::2, 1::2, 1::2], batch["mask"][:, 2::4, 2::4, 2::4]]
+        losses = [task.loss(head(x), y) for head, x, y in zip([task.head, *task.level_heads], maps, labels, strict=True)]
+    assert float(found) == pytest.approx(float(losses[0] + losses[1] / 2 + losses[2] / 4) / 1.75, rel=1e-5)
+
+
+def test_structures_on_their_own_need_a_probability_above_one_half() -> None:
+    head = SegmentationHead(2, 3, independent=True)
+    head.conv.weight.data = torch.eye(2).reshape(2, 2, 1, 1, 1)
+    head.conv.bias.data.zero_()
+    decoded = torch.tensor([[-1.0, 0.5, 2.0, 3.0], [-2.0, -1.0, 1.0, 4.0]]).reshape(1, 2, 1, 1, 4)
+    assert head(decoded).argmax(1).flatten().tolist() == [0, 1, 1, 2]

@@ -132,6 +132,7 @@ Names = Annotated[tuple[Text, ...], AfterValidator(_unique)]
 Columns = Annotated[
     tuple[Text, ...], Len(1), AfterValidator(_unique), Meaning("a list of one or more column names", "lists of column names")
 ]
+ClassWeights = tuple[PositiveNumber, ...]
 NamePairs = tuple[Annotated[tuple[Text, Text], Meaning("a pair of names", "pairs of names")], ...]
 ClassName = Annotated[str, BeforeValidator(_class_name), Strict()]
 ClassOfTarget = Annotated[Mapping[Text, ClassName], AfterValidator(_frozen), Meaning("a block of 'column: class'", "blocks")]

@@ -7,6 +7,7 @@ from pydantic import Strict
 
 from fuse_examples.imaging.oai_example.configuration import rules, segmentation_rules
 from fuse_examples.imaging.oai_example.configuration.kinds import (
+    ClassWeights,
     CrossValidation,
     Flag,
     Names,
@@ -35,6 +36,7 @@ class SegmentationConfig(StageConfig):
         rules.cross_validation_trains,
         segmentation_rules.a_name_for_each_structure,
         segmentation_rules.sheets_are_structures,
+        segmentation_rules.losses_fit_the_activation,
         segmentation_rules.whole_volumes_or_patches,
         segmentation_rules.flips_know_the_sides,
         segmentation_rules.elastic_fields_do_not_fold,
@@ -68,10 +70,27 @@ class SegmentationConfig(StageConfig):
     patches_per_case: Positive = volumes(1, "Patches drawn from each case in an epoch, with patch_size.")
     overlap: ShareBelowOne = volumes(0.5, "Share of a window that its neighbour covers again in prediction, with patch_size.")
 
+    mirror_in_test: Flag = volumes(
+        True, "Whether a test averages predictions over mirror images, along each axis of augmentation.flip_axes."
+    )
+    largest_component: Literal["auto", "never"] = volumes(
+        "auto", "auto: a structure keeps its largest connected part alone where that raises its Dice on val_folds. never: all parts stay."
+    )
+
     augmentation: SegmentationAugmentation = augmentation(SegmentationAugmentation, "Random changes of a training volume and its mask.")
 
     num_classes: Annotated[int, Strict(), Ge(2)] = task(REQUIRED, "Number of labels in the masks, the background (0) included.")
     structure_names: Names | None = task(None, "Names of labels 1, 2, ... in this order. null: structure_1, structure_2, ...")
+    activation: Literal["softmax", "sigmoid"] = task(
+        "softmax",
+        "softmax: the structures exclude each other. sigmoid: each is judged on its own; where several are above one half the most "
+        "probable is written, since a mask holds one label a voxel.",
+    )
+    include_background: Flag = task(False, "Whether the background counts in the Dice term of the loss, with softmax.")
+    class_weights: ClassWeights | None = task(
+        None, "Weights in the loss's cross-entropy: with softmax of all labels, the background's first; with sigmoid of the structures."
+    )
+    deep_supervision: Flag = task(False, "Whether the loss is also taken at 1/2 and 1/4 of the resolution, inside the decoder.")
     surface_dice_tolerance: PositiveNumber = task(1.0, "Distance in mm within which surface Dice calls two surfaces the same.")
     thickness_structures: Names | None = task(
         None, "Sheets whose mean thickness is measured in a test. null: the structures with 'cartilage' in their name."

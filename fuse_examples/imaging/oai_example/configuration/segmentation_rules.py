@@ -34,6 +34,21 @@ def sheets_are_structures(draft: Draft) -> Iterator[Problem]:
             yield draft.problem(f"{key} names '{name}', which is not among the structures{did_you_mean(name, names)}", key)
 
 
+def losses_fit_the_activation(draft: Draft) -> Iterator[Problem]:
+    """class_weights has a weight for each output, and include_background is for outputs that have a background."""
+    independent = draft["activation"] == "sigmoid"
+    if independent and draft["include_background"]:
+        text = "include_background is true, which activation 'sigmoid' has no use for: it has no output for the background"
+        yield draft.problem(text, "include_background")
+    weights, wanted = draft["class_weights"], draft["num_classes"] - independent
+    if weights is not None and len(weights) != wanted:
+        yield draft.problem(
+            f"class_weights has {len(weights)} weight{'' if len(weights) == 1 else 's'}, but num_classes: {draft['num_classes']} with "
+            f"activation '{draft['activation']}' needs {wanted}",
+            "class_weights",
+        )
+
+
 def whole_volumes_or_patches(draft: Draft) -> Iterator[Problem]:
     """Exactly one of resize_to and patch_size, and the keys of patches only with patches."""
     if draft["resize_to"] is not None and draft["patch_size"] is not None:

@@ -1,5 +1,6 @@
 """Predictions back on the input's own grid: logits are interpolated there, and only then become labels."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fuse_examples.imaging.oai_example.geometry.maps import Matrix
-from fuse_examples.imaging.oai_example.geometry.resampling import resample
+from fuse_examples.imaging.oai_example.geometry.resampling import averaging_cells, resample
 from fuse_examples.imaging.oai_example.geometry.volume import Grid, Shape
 
 _SLAB_VOXELS = 4_000_000  # of logits per class at a time; bounds the memory of a large scan
@@ -38,29 +39,68 @@ class SegmentedCase:
 
 
 def labels_on_grid(logits: Tensor, matrix: Matrix, shape: Shape) -> NDArray[Any]:
-    """The most probable class of every voxel of the input.
+    """The most probable class of every voxel of the input, from logits (K, d, h, w) of the whole volume; see `labels_from_slabs`."""
+    return labels_from_slabs([(0, logits)], logits.shape[1], matrix, shape)
+
+
+def labels_from_slabs(slabs: Iterable[tuple[int, Tensor]], n_planes: int, matrix: Matrix, shape: Shape) -> NDArray[Any]:
+    """The most probable class of every voxel of the input, from logits that come slab after slab along the first axis.
+
+    Logits are interpolated to the input's voxels, and only then become labels. Of the slabs no more is kept than the next voxels need.
 
     Args:
-        logits: (K, d, h, w) on the network's grid.
+        slabs: the first plane and logits (K, n, h, w) of n planes on the network's grid, in order and without gaps.
+        n_planes: planes of the network's grid.
         matrix: (4, 4) map from an index of the network's grid to one of the input's.
         shape: voxels of the input.
 
     Returns:
         (D, H, W) labels, uint8 (uint16 beyond 256 classes).
     """
-    labels = np.empty(shape, dtype=np.uint8 if logits.shape[0] <= 256 else np.uint16)
-    to_network = np.linalg.inv(matrix)
-    logits = logits.float().cpu()
-    thickness = max(1, _SLAB_VOXELS // (shape[1] * shape[2]))
-    for start in range(0, shape[0], thickness):
-        stop = min(start + thickness, shape[0])
-        slab_map = to_network @ _shift(start)
-        slab = resample(logits, slab_map, (stop - start, shape[1], shape[2]), outside=0.0)
-        labels[start:stop] = torch.max(slab, dim=0).indices.numpy()  # on a CPU argmax takes six times as long
+    to_network = np.linalg.inv(matrix).astype(np.float64)
+    if not _runs_along_the_first_axis(to_network):  # a slab then lies across the input's planes
+        slabs = [(0, torch.cat([slab.float().cpu() for _, slab in slabs], dim=1))]
+    cell = int(averaging_cells(to_network)[0])
+    labels = np.empty(0)
+    held, first, done = torch.empty(0), 0, 0
+    for start, slab in slabs:
+        if not labels.size:
+            labels = np.empty(shape, dtype=np.uint8 if slab.shape[0] <= 256 else np.uint16)
+        slab = slab.float().cpu()
+        held = torch.cat([held, slab], dim=1) if held.numel() else slab
+        known = start + slab.shape[1]
+        stop = shape[0] if known == n_planes else _planes_below(to_network, known - 2 * cell - 1, shape[0])
+        _fill(labels, held, to_network, first, done, stop)
+        done = max(done, stop)
+        needed = int(np.floor(to_network[0, 0] * done + to_network[0, 3])) - 2 * cell
+        spare = max(0, (needed - first) // cell * cell)  # whole cells, so that those behind keep their voxels
+        held, first = held[:, spare:].clone(), first + spare
     return labels
 
 
-def _shift(start: int) -> Matrix:
+def _fill(labels: NDArray[Any], logits: Tensor, to_network: Matrix, first: int, start: int, stop: int) -> None:
+    """Label the input's planes from `start` to `stop` by logits whose first plane is the network's plane `first`."""
+    unchanged = np.allclose(to_network, np.eye(4), atol=1e-6) and labels.shape[1:] == logits.shape[2:]
+    thickness = max(1, _SLAB_VOXELS // (labels.shape[1] * labels.shape[2]))
+    for begin in range(start, stop, thickness):
+        end = min(begin + thickness, stop)
+        if unchanged:
+            slab = logits[:, begin - first : end - first]
+        else:
+            slab = resample(logits, _shift(-first) @ to_network @ _shift(begin), (end - begin, *labels.shape[1:]), outside=0.0)
+        labels[begin:end] = torch.max(slab, dim=0).indices.numpy()  # on a CPU argmax takes six times as long
+
+
+def _runs_along_the_first_axis(to_network: Matrix) -> bool:
+    return bool(to_network[0, 0] > 0 and not to_network[0, 1:3].any() and not to_network[1:3, 0].any())
+
+
+def _planes_below(to_network: Matrix, plane: int, n_planes: int) -> int:
+    """How many of the input's planes lie below a plane of the network's grid."""
+    return int(np.clip(np.floor((plane - to_network[0, 3]) / to_network[0, 0]), 0, n_planes))
+
+
+def _shift(planes: int) -> Matrix:
     matrix = np.eye(4)
-    matrix[0, 3] = start
+    matrix[0, 3] = planes
     return matrix

@@ -1,7 +1,7 @@
 """Sliding-window prediction of volumes larger than a network input."""
 
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise, product
 
 import numpy as np
 import torch
@@ -13,7 +13,17 @@ _SIGMA_SHARE = 1 / 8  # of the window's edge, as in nnU-Net (Isensee 2021)
 
 
 def predict_volume(network: Network, image: Tensor, window: Sequence[int] | None, overlap: float = 0.5, windows_at_once: int = 4) -> Tensor:
-    """Logits of a whole volume.
+    """Logits of a whole volume at once, (K, D, H, W) float32; arguments as for `predict_slabs`."""
+    return torch.cat([slab.clone() for _, slab in predict_slabs(network, image, window, overlap, windows_at_once)], dim=1)
+
+
+def predict_slabs(
+    network: Network, image: Tensor, window: Sequence[int] | None, overlap: float = 0.5, windows_at_once: int = 4
+) -> Iterator[tuple[int, Tensor]]:
+    """Logits of a volume, slab after slab along its first axis, so that never more than a window's depth of them is in memory.
+
+    A slab is final once the next row of windows begins behind it. Windows are averaged with a Gaussian weight, since a window's borders
+    lack context.
 
     Args:
         network: (B, C, d, h, w) to logits (B, K, d, h, w).
@@ -22,31 +32,46 @@ def predict_volume(network: Network, image: Tensor, window: Sequence[int] | None
         overlap: share of a window's edge that neighbouring windows share.
         windows_at_once: windows in one forward pass.
 
-    Returns:
-        (K, D, H, W) float32; windows are averaged with a Gaussian weight, since a window's borders lack context.
+    Yields:
+        The first plane, and logits (K, n, H, W) float32 of n planes, which are overwritten when the next slab is asked for.
     """
     if window is None:
-        return network(image[None])[0].float()
+        yield 0, network(image[None])[0].float()
+        return
     shape = image.shape[1:]
     missing = [max(0, need - size) for need, size in zip(window, shape, strict=True)]
     if any(missing):
         image = F.pad(image[None], (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")[0]
     weight = gaussian_weight(window).to(image.device)
-    total: Tensor | None = None
-    weights = torch.zeros(image.shape[1:], device=image.device)
-    starts = list(product(*(window_starts(size, edge, overlap) for size, edge in zip(image.shape[1:], window, strict=True))))
-    for first in range(0, len(starts), windows_at_once):
-        boxes = [
-            tuple(slice(s, s + edge) for s, edge in zip(start, window, strict=True)) for start in starts[first : first + windows_at_once]
-        ]
-        logits = network(torch.stack([image[(slice(None), *box)] for box in boxes])).float()
-        if total is None:
-            total = torch.zeros((logits.shape[1], *image.shape[1:]), device=image.device)
-        for box, part in zip(boxes, logits, strict=True):
-            total[(slice(None), *box)] += part * weight
-            weights[box] += weight
-    assert total is not None
-    return (total / weights)[:, : shape[0], : shape[1], : shape[2]]
+    rows, *others = (window_starts(size, edge, overlap) for size, edge in zip(image.shape[1:], window, strict=True))
+    columns = [tuple(slice(s, s + edge) for s, edge in zip(start, window[1:], strict=True)) for start in product(*others)]
+    row_weight = torch.zeros(window[0], *image.shape[2:], device=image.device)
+    for column in columns:
+        row_weight[(slice(None), *column)] += weight
+    total, weights = torch.empty(0), torch.zeros_like(row_weight)
+    for start, following in pairwise([*rows, image.shape[1]]):
+        for first in range(0, len(columns), windows_at_once):
+            chosen = columns[first : first + windows_at_once]
+            views = torch.stack([image[(slice(None), slice(start, start + window[0]), *column)] for column in chosen])
+            logits = network(views)
+            if not total.numel():
+                total = torch.zeros((logits.shape[1], *row_weight.shape), device=image.device)
+            for column, part in zip(chosen, logits, strict=True):
+                total[(slice(None), slice(None), *column)].addcmul_(part.float(), weight)
+        weights += row_weight
+        n_final = following - start
+        final = total[:, :n_final].div_(weights[:n_final])
+        yield start, final[:, : shape[0] - start, : shape[1], : shape[2]]
+        _shift(total, n_final, axis=1)
+        _shift(weights, n_final, axis=0)
+
+
+def _shift(buffer: Tensor, n_planes: int, axis: int) -> None:
+    """Move planes to the front, in place and without a copy of the buffer, and clear those behind."""
+    kept = buffer.shape[axis] - n_planes
+    for plane in range(kept):
+        buffer.select(axis, plane).copy_(buffer.select(axis, plane + n_planes))
+    buffer.narrow(axis, kept, n_planes).zero_()
 
 
 def window_starts(size: int, edge: int, overlap: float) -> list[int]:
@@ -59,10 +84,10 @@ def window_starts(size: int, edge: int, overlap: float) -> list[int]:
 
 
 def gaussian_weight(window: Sequence[int]) -> Tensor:
-    """Weight of each voxel of a window, (d, h, w): a Gaussian of one eighth of the edge, 1 in the middle, never below 1e-3."""
+    """Weight of each voxel of a window, (d, h, w): a Gaussian of one eighth of the edge, never below 1e-3, as in MONAI."""
     profiles = []
     for edge in window:
         distance = torch.arange(edge, dtype=torch.float32) - (edge - 1) / 2
         profiles.append(torch.exp(-0.5 * (distance / (edge * _SIGMA_SHARE)) ** 2))
     weight = profiles[0][:, None, None] * profiles[1][None, :, None] * profiles[2][None, None, :]
-    return (weight / weight.max()).clamp_min(1e-3)
+    return weight.clamp_min(1e-3)

@@ -39,6 +39,7 @@ class Backbone(nn.Module, ABC):
     Attributes:
         feature_dim: channels of the deepest feature map.
         decoder_dim: channels of decode()'s full-resolution map.
+        level_dims: channels of the coarser maps of decode_levels(); none where the decoder has no such maps.
         options: constructor options that rebuild it, plain values; they travel in checkpoints.
         has_decoder: False for pre-training and classification, where a decoder would only be carried along untrained.
         gradient_checkpointing: whether training keeps only the maps between parts of the network and computes those within again in the
@@ -55,6 +56,7 @@ class Backbone(nn.Module, ABC):
 
     feature_dim: int
     decoder_dim: int
+    level_dims: tuple[int, ...] = ()
 
     def __init__(self, options: Mapping[str, Option], *, pooling: Pooling, with_decoder: bool) -> None:
         super().__init__()
@@ -85,6 +87,20 @@ class Backbone(nn.Module, ABC):
         self._require_decoder()
         x, *of_padded = features
         return crop(self._decode(of_padded), x.shape[2:], self.size_multiple)
+
+    def decode_levels(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Turn encode()'s list into decode()'s map and, coarser and coarser, the decoder's maps before it, for deep supervision.
+
+        The coarser ones, (B, level_dims[i], d, h, w), belong to the padded image: a cropped edge would lie inside their cells.
+        """
+        self._require_decoder()
+        x, *of_padded = features
+        finest, *coarser = self._decode_levels(of_padded)
+        return [crop(finest, x.shape[2:], self.size_multiple), *coarser]
+
+    def _decode_levels(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """`_decode`'s map and then those of `level_dims`; to be overridden together with them."""
+        return [self._decode(features)]
 
     def embed(self, x: Tensor) -> Tensor:
         """Pool the deepest map of (B, C, D, H, W) over space to (B, feature_dim), a batch of one included.

@@ -18,16 +18,19 @@ class SegmentationHead(nn.Module):
     Args:
         decoder_dim: channels of the decoder's map.
         n_classes: classes, background included.
+        independent: each structure on its own, against a background whose logit is always 0: a structure is there where its own logit is
+            above 0, a probability of one half.
     """
 
-    def __init__(self, decoder_dim: int, n_classes: int) -> None:
+    def __init__(self, decoder_dim: int, n_classes: int, independent: bool = False) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(decoder_dim, n_classes, kernel_size=1)
+        self.independent = independent
+        self.conv = nn.Conv3d(decoder_dim, n_classes - independent, kernel_size=1)
 
     def forward(self, decoded: Tensor) -> Tensor:
         """Turn (B, decoder_dim, D, H, W) into logits (B, n_classes, D, H, W)."""
         logits: Tensor = self.conv(decoded)
-        return logits
+        return F.pad(logits, (0, 0, 0, 0, 0, 0, 1, 0)) if self.independent else logits
 
 
 class ClassificationHeads(nn.Module):

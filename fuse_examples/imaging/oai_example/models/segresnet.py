@@ -40,6 +40,7 @@ class SegResNet(Backbone):
         super().__init__({"in_channels": in_channels, "width": width}, pooling=pooling, with_decoder=with_decoder)
         self.feature_dim = 8 * width
         self.decoder_dim = width
+        self.level_dims = (2 * width, 4 * width)
         network = MonaiSegResNet(in_channels=in_channels, init_filters=width, blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1))
         self.convInit = network.convInit
         self.down_layers = network.down_layers
@@ -65,7 +66,14 @@ class SegResNet(Backbone):
 
     def _decode(self, features: Sequence[Tensor]) -> Tensor:
         """Turn _encode()'s four maps into (B, w, D, H, W)."""
+        return self._decode_levels(features)[0]
+
+    def _decode_levels(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Maps of w, 2w and 4w channels at 1, 1/2 and 1/4 of the resolution."""
         *skips, x = features
+        maps = []
         for raise_resolution, convolve, skip in zip(self.up_samples, self.up_layers, reversed(skips), strict=True):
             x = self._run(convolve, raise_resolution(x) + skip)
-        return self._run(self.conv_final, x)
+            maps.append(x)
+        quarter, half, full = maps
+        return [self._run(self.conv_final, full), half, quarter]

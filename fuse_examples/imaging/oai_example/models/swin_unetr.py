@@ -77,6 +77,7 @@ class SwinUNETR(Backbone):
         super().__init__(options, pooling=pooling, with_decoder=with_decoder)
         self.feature_dim = 16 * width
         self.decoder_dim = width
+        self.level_dims = (width, 2 * width)
         # MONAI builds the merging layers from this class: its annotation says module and means a module's class.
         merging: Any = PatchMerging
         network = MonaiSwinUNETR(in_channels=in_channels, out_channels=1, feature_size=width, downsample=merging, use_v2=swin_v2)
@@ -103,14 +104,18 @@ class SwinUNETR(Backbone):
 
     def _decode(self, features: Sequence[Tensor]) -> Tensor:
         """Turn _encode()'s six tensors into (B, width, D, H, W)."""
+        return self._decode_levels(features)[0]
+
+    def _decode_levels(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Maps of w, w and 2w channels at 1, 1/2 and 1/4 of the resolution."""
         image, half, quarter, eighth, sixteenth, deepest = features
         # The instance norms of encoder10, a residual block, would make a single voxel zero, and MONAI's refuse it: the residual remains.
         x = F.leaky_relu(deepest, 0.01) if deepest[0, 0].numel() == 1 else self._run(self.encoder10, deepest)
         x = self._run(self.decoder5, x, sixteenth)
         x = self._run(self.decoder4, x, self._run(self.encoder4, eighth))
-        x = self._run(self.decoder3, x, self._run(self.encoder3, quarter))
-        x = self._run(self.decoder2, x, self._run(self.encoder2, half))
-        return self._run(self.decoder1, x, self._run(self.encoder1, image))
+        at_quarter = self._run(self.decoder3, x, self._run(self.encoder3, quarter))
+        at_half = self._run(self.decoder2, at_quarter, self._run(self.encoder2, half))
+        return [self._run(self.decoder1, at_half, self._run(self.encoder1, image)), at_half, at_quarter]
 
     @classmethod
     def options_shown_by(cls, tensors: Mapping[str, Tensor]) -> dict[str, Option]:

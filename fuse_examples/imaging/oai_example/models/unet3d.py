@@ -49,6 +49,7 @@ class UNet3D(Backbone):
         super().__init__(options, pooling=pooling, with_decoder=with_decoder)
         self.feature_dim = 16 * width
         self.decoder_dim = 2 * width
+        self.level_dims = (4 * width, 8 * width)
         self.down_tr64 = _Stage(in_channels, width, 2 * width, norm_statistics)
         self.down_tr128 = _Stage(2 * width, 2 * width, 4 * width, norm_statistics)
         self.down_tr256 = _Stage(4 * width, 4 * width, 8 * width, norm_statistics)
@@ -68,10 +69,14 @@ class UNet3D(Backbone):
 
     def _decode(self, features: Sequence[Tensor]) -> Tensor:
         """Turn _encode()'s four maps into (B, 2w, D, H, W)."""
+        return self._decode_levels(features)[0]
+
+    def _decode_levels(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Maps of 2w, 4w and 8w channels at 1, 1/2 and 1/4 of the resolution."""
         skip64, skip128, skip256, deepest = features
-        x = self._run(self.up_tr256, deepest, skip256)
-        x = self._run(self.up_tr128, x, skip128)
-        return self._run(self.up_tr64, x, skip64)
+        at_quarter = self._run(self.up_tr256, deepest, skip256)
+        at_half = self._run(self.up_tr128, at_quarter, skip128)
+        return [self._run(self.up_tr64, at_half, skip64), at_half, at_quarter]
 
     @classmethod
     def options_shown_by(cls, tensors: Mapping[str, Tensor]) -> dict[str, Option]:

@@ -1,4 +1,6 @@
-"""Soft Dice + cross-entropy, the loss segmentation trains with."""
+"""Soft Dice + cross-entropy, the losses segmentation trains with."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +21,21 @@ class DiceCELoss(nn.Module):
     Args:
         num_classes: K, background included; two at least.
         include_background: count class 0 in the Dice mean. Off by default: it is easy, and would dilute the structures.
+        class_weights: of each class in cross-entropy, (K,); the mean is over the weights. None: all 1.
         dice_weight: factor of the Dice term.
         cross_entropy_weight: factor of the cross-entropy term.
         batch_dice: sums over the batch (True) or over each sample, averaged (False).
         smooth: added to numerator and denominator of Dice.
     """
 
+    class_weights: Tensor | None
+
     def __init__(
         self,
         num_classes: int,
         include_background: bool = False,
         *,
+        class_weights: Sequence[float] | None = None,
         dice_weight: float = 1.0,
         cross_entropy_weight: float = 1.0,
         batch_dice: bool = True,
@@ -40,6 +46,8 @@ class DiceCELoss(nn.Module):
             raise ValueError(f"num_classes is {num_classes}; it counts the background too, so it is 2 at least")
         self.num_classes = num_classes
         self.first_class = 0 if include_background else 1
+        # Not persistent: the configuration has them, and a checkpoint need not.
+        self.register_buffer("class_weights", None if class_weights is None else torch.tensor(class_weights), persistent=False)
         self.dice_weight = dice_weight
         self.cross_entropy_weight = cross_entropy_weight
         self.batch_dice = batch_dice
@@ -64,7 +72,7 @@ class DiceCELoss(nn.Module):
             )
         labels = labels.long()
         log_probabilities = F.log_softmax(logits.float(), dim=1)
-        cross_entropy = F.nll_loss(log_probabilities, labels)
+        cross_entropy = F.nll_loss(log_probabilities, labels, weight=self.class_weights)
         return self._dice_loss(log_probabilities.exp(), labels), cross_entropy
 
     def _dice_loss(self, probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -84,3 +92,39 @@ class DiceCELoss(nn.Module):
         present = (count[:, chosen] > 0).to(dice.dtype)
         # Nothing present at all: the sum is 0 and keeps its place in the graph.
         return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+
+
+class DiceBCELoss(nn.Module):
+    """Sum of soft Dice loss and binary cross-entropy over structures that are judged each on its own (sigmoid).
+
+    Dice is as in `DiceCELoss`: sums over the batch, and structures that the batch does not have are left out of its mean.
+
+    Args:
+        num_classes: K, background included; two at least. Channel 0 of the logits is the background's constant and is not used.
+        structure_weights: of each structure in cross-entropy, (K - 1,); the mean is over the weights. None: all 1.
+        smooth: added to numerator and denominator of Dice.
+    """
+
+    structure_weights: Tensor
+
+    def __init__(self, num_classes: int, *, structure_weights: Sequence[float] | None = None, smooth: float = 1e-5) -> None:
+        super().__init__()
+        weights = torch.ones(num_classes - 1) if structure_weights is None else torch.tensor(structure_weights)
+        self.register_buffer("structure_weights", weights / weights.sum(), persistent=False)
+        self.num_classes = num_classes
+        self.smooth = smooth
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the sum of both terms, a scalar in float32, of logits (B, K, D, H, W) and labels (B, D, H, W) from 0 to K - 1."""
+        overlap, size, count, cross_entropy = [], [], [], []
+        for structure in range(1, self.num_classes):  # one at a time: no one-hot array
+            own, truth = logits[:, structure].float(), (labels == structure).float()
+            probability = own.sigmoid()
+            overlap.append((probability * truth).sum())
+            count.append(truth.sum())
+            size.append(probability.sum() + count[-1])
+            cross_entropy.append(F.binary_cross_entropy_with_logits(own, truth))
+        dice = (2 * torch.stack(overlap) + self.smooth) / (torch.stack(size) + self.smooth)
+        present = (torch.stack(count) > 0).float()
+        dice_loss = ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+        return dice_loss + (torch.stack(cross_entropy) * self.structure_weights).sum()

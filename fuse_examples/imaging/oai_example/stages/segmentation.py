@@ -4,21 +4,24 @@ import logging
 from pathlib import Path
 
 from pytorch_lightning.callbacks import Callback, EarlyStopping
+from torch import nn
 
 from fuse_examples.imaging.oai_example.configuration.precedence import READING, SIZES, TAUGHT_WITH
 from fuse_examples.imaging.oai_example.configuration.segmentation_config import SegmentationConfig
+from fuse_examples.imaging.oai_example.data.augmentation import flippable_axes
 from fuse_examples.imaging.oai_example.data.cases import read_cases
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.segmentation_views import EvaluationCases, SegmentationTrainingViews
 from fuse_examples.imaging.oai_example.data.view import collate_with_views
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
+from fuse_examples.imaging.oai_example.errors import ConfigError
 from fuse_examples.imaging.oai_example.evaluation.pictures import SegmentationPictures
 from fuse_examples.imaging.oai_example.evaluation.segmentation_writer import SegmentationWriter
 from fuse_examples.imaging.oai_example.evaluation.structure_scores import ScoreSettings
 from fuse_examples.imaging.oai_example.geometry.volume import Shape
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
 from fuse_examples.imaging.oai_example.models.heads import SegmentationHead
-from fuse_examples.imaging.oai_example.objectives.segmentation_loss import DiceCELoss
+from fuse_examples.imaging.oai_example.objectives.segmentation_loss import DiceBCELoss, DiceCELoss
 from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin_training
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
 from fuse_examples.imaging.oai_example.stages.cross_validation import CrossValidated, cross_validate
@@ -39,7 +42,7 @@ from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
 
 STAGE = "segmentation"
-CHECKPOINT_KEYS = (*TAUGHT_WITH, *READING, *SIZES, "num_classes", "structure_names")
+CHECKPOINT_KEYS = (*TAUGHT_WITH, *READING, *SIZES, "augmentation", "num_classes", "structure_names", "activation", "deep_supervision")
 """What a checkpoint decides in a test."""
 log = logging.getLogger(__name__)
 
@@ -129,13 +132,18 @@ def _resolved(config: SegmentationConfig, backbone: Backbone, cases: OpenedCases
 
 
 def _training_data(config: SegmentationConfig, cases: OpenedCases, preprocessing: Preprocessing, folder: Path | None) -> VolumeDataModule:
-    labels = {name: label for label, name in enumerate(config.structures, start=1)}
-    pairs = [(labels[one], labels[other]) for one, other in config.augmentation.flip_label_pairs or ()]
     on_device = makes_views_on_device(config)
     stored = _stored(config, cases, folder)
     patches = config.patches_per_case if config.patch_size else 1
     views = SegmentationTrainingViews(
-        stored.train, preprocessing, config.augmentation, pairs, patches, config.seed, config.foreground_share, on_device=on_device
+        stored.train,
+        preprocessing,
+        config.augmentation,
+        _label_pairs(config),
+        patches,
+        config.seed,
+        config.foreground_share,
+        on_device=on_device,
     )
     return VolumeDataModule(
         views,
@@ -145,6 +153,11 @@ def _training_data(config: SegmentationConfig, cases: OpenedCases, preprocessing
         config.seed,
         collate=collate_with_views if on_device else None,
     )
+
+
+def _label_pairs(config: SegmentationConfig) -> tuple[tuple[int, int], ...]:
+    labels = {name: label for label, name in enumerate(config.structures, start=1)}
+    return tuple((labels[one], labels[other]) for one, other in config.augmentation.flip_label_pairs or ())
 
 
 def _sizes(config: SegmentationConfig) -> dict[str, Shape]:
@@ -168,18 +181,40 @@ def _stored(config: SegmentationConfig, cases: OpenedCases, folder: Path | None)
 
 def segmentation_task(config: SegmentationConfig, backbone: Backbone) -> SegmentationTask:
     """The task that a resolved configuration describes, around a backbone."""
+    assert config.orientation is not None  # resolved, or the checkpoint's
+    mirrored = flippable_axes(config.augmentation.flip_axes, config.orientation) if config.mirror_in_test else ()
     recipe = SegmentationRecipe(
-        config.learning_rate,
-        config.weight_decay,
-        config.warmup_epochs,
-        config.patch_size,
-        config.overlap,
-        config.freeze_backbone,
-        config.layer_decay,
-        config.reestimate_norm_statistics,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        warmup_epochs=config.warmup_epochs,
+        window=config.patch_size,
+        overlap=config.overlap,
+        freeze_backbone=config.freeze_backbone,
+        layer_decay=config.layer_decay,
+        reestimate_norm_statistics=config.reestimate_norm_statistics,
+        mirror_axes=tuple(axis for axis, flips in enumerate(mirrored) if flips),
+        side_axis=next(axis for axis, code in enumerate(config.orientation) if code in "RL"),
+        label_pairs=_label_pairs(config),
+        largest_component=config.largest_component == "auto",
     )
-    head = SegmentationHead(backbone.decoder_dim, config.num_classes)
-    return SegmentationTask(backbone, head, DiceCELoss(config.num_classes), config.structures, recipe)
+    independent = config.activation == "sigmoid"
+    dims = (backbone.decoder_dim, *(_level_dims(backbone) if config.deep_supervision else ()))
+    head, *level_heads = (SegmentationHead(dim, config.num_classes, independent) for dim in dims)
+    return SegmentationTask(backbone, head, _loss(config), config.structures, recipe, level_heads)
+
+
+def _level_dims(backbone: Backbone) -> tuple[int, ...]:
+    if not backbone.level_dims:
+        raise ConfigError(
+            f"deep_supervision is true, but the decoder of {backbone.name} has no coarser maps to supervise; set it to false."
+        )
+    return backbone.level_dims
+
+
+def _loss(config: SegmentationConfig) -> nn.Module:
+    if config.activation == "sigmoid":
+        return DiceBCELoss(config.num_classes, structure_weights=config.class_weights)
+    return DiceCELoss(config.num_classes, config.include_background, class_weights=config.class_weights)
 
 
 def _callbacks(config: SegmentationConfig) -> list[Callback]:

@@ -1,20 +1,24 @@
 """Fine-tuning a backbone to segment: where network, loss and Dice meet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torch.nn import functional as F
 
 from fuse_examples.imaging.oai_example.data.segmentation_views import EvaluationCase
 from fuse_examples.imaging.oai_example.geometry.resampling import resample
-from fuse_examples.imaging.oai_example.inference.restoration import SegmentedCase, labels_on_grid
-from fuse_examples.imaging.oai_example.inference.windows import predict_volume
+from fuse_examples.imaging.oai_example.inference.components import keep_largest
+from fuse_examples.imaging.oai_example.inference.mirroring import mirrored
+from fuse_examples.imaging.oai_example.inference.restoration import SegmentedCase, labels_from_slabs
+from fuse_examples.imaging.oai_example.inference.windows import predict_slabs
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
-from fuse_examples.imaging.oai_example.objectives.overlap import dice_per_class, joint_histogram
+from fuse_examples.imaging.oai_example.models.padding import pad
 from fuse_examples.imaging.oai_example.tasks.fine_tuning import FineTuningTask, Reestimation
+from fuse_examples.imaging.oai_example.tasks.segmentation_scores import ValidationScores
 from fuse_examples.imaging.oai_example.training.optimisation import adamw_with_schedule, parameter_groups
 
 
@@ -28,6 +32,10 @@ class SegmentationRecipe:
         overlap: share of a window's edge that neighbours share.
         freeze_backbone, reestimate_norm_statistics: see `FineTuningTask`.
         layer_decay: factor of the backbone's learning rate per level of distance from the head.
+        mirror_axes: axes of the volume that predictions are averaged over, mirrored.
+        side_axis: the axis from left to right, for `label_pairs`.
+        label_pairs: labels that change places in a left-right flip.
+        largest_component: whether validation decides which structures keep their largest component alone.
     """
 
     learning_rate: float
@@ -38,6 +46,10 @@ class SegmentationRecipe:
     freeze_backbone: bool | int = False
     layer_decay: float = 1.0
     reestimate_norm_statistics: Reestimation = "auto"
+    mirror_axes: tuple[int, ...] = ()
+    side_axis: int | None = None
+    label_pairs: tuple[tuple[int, int], ...] = ()
+    largest_component: bool = False
 
 
 class SegmentationTask(FineTuningTask):
@@ -47,9 +59,15 @@ class SegmentationTask(FineTuningTask):
         backbone: encoder and decoder.
         head: (B, decoder_dim, D, H, W) to logits (B, K, D, H, W).
         loss: of logits and labels (B, D, H, W).
+        level_heads: for deep supervision, a head for each of the backbone's `level_dims`; none without it.
         structure_names: of labels 1 to K - 1, for logging.
-        recipe: learning rate, schedule and windows.
+        recipe: learning rate, schedule, windows and what is done to predictions.
+
+    Attributes:
+        largest_only: (K - 1,) bool, the structures that keep their largest component alone; decided in each validation.
     """
+
+    largest_only: Tensor
 
     def __init__(
         self,
@@ -58,15 +76,17 @@ class SegmentationTask(FineTuningTask):
         loss: nn.Module,
         structure_names: Sequence[str],
         recipe: SegmentationRecipe,
+        level_heads: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__(backbone, recipe.freeze_backbone, recipe.reestimate_norm_statistics)
         self.head = head
         self.loss = loss
+        self.level_heads = nn.ModuleList(level_heads)
         self.structure_names = tuple(structure_names)
         self.recipe = recipe
-        self.structure_dice = [MeanMetric(nan_strategy="ignore") for _ in self.structure_names]
-        self.mean_dice = MeanMetric(nan_strategy="ignore")
-
+        self.scores = ValidationScores(self.structure_names, recipe.largest_component)
+        # A buffer, so that every checkpoint holds the decision of its own epoch.
+        self.register_buffer("largest_only", torch.zeros(len(self.structure_names), dtype=torch.bool))
         self.train()  # Lightning trains modules in the mode it finds them in, and a frozen backbone comes in training mode
 
     def forward(self, image: Tensor) -> Tensor:
@@ -79,45 +99,76 @@ class SegmentationTask(FineTuningTask):
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Loss of one batch of augmented views."""
-        loss: Tensor = self.loss(self(batch["image"]), batch["mask"])
+        loss = self._supervised(batch) if len(self.level_heads) else self.loss(self(batch["image"]), batch["mask"])
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
+    def _supervised(self, batch: dict[str, Tensor]) -> Tensor:
+        """Loss at each resolution of the decoder, each counting half of the next finer one (Isensee et al., Nat Methods 2021)."""
+        with torch.set_grad_enabled(not self.backbone_is_frozen):
+            finest, *coarser = self.backbone.decode_levels(self.backbone.encode(batch["image"]))
+        losses = [self.loss(self.head(finest), batch["mask"])]
+        mask = pad(batch["mask"][:, None].float(), self.backbone.size_multiple)
+        for head, level in zip(self.level_heads, coarser, strict=True):
+            labels = F.interpolate(mask, size=level.shape[2:], mode="nearest-exact")[:, 0].long()
+            losses.append(self.loss(head(level), labels))
+        weights = [0.5**level for level in range(len(losses))]
+        total: Tensor = sum(weight * loss for weight, loss in zip(weights, losses, strict=True)) / sum(weights)
+        return total
+
     def validation_step(self, case: EvaluationCase, batch_index: int) -> SegmentedCase:  # type: ignore[override]  # any output is passed on
-        """Dice on the input's own voxels, as in testing; the loss on the network's."""
+        """Dice on the input's own voxels, as in testing but without mirroring and clean-up; the loss on the network's."""
         assert case.mask is not None  # the table of a segmentation run has a mask in each row
-        prediction, logits = self._predict(case)
-        truth = resample(case.mask, case.matrix, logits.shape[1:], mode="nearest")
-        loss = self.loss(logits[None], truth[None].long().to(logits.device))
+        truth = resample(case.mask, case.matrix, case.image.shape[1:], mode="nearest").long()
+        losses: list[tuple[Tensor, int]] = []
+
+        def scored() -> Iterator[tuple[int, Tensor]]:
+            for start, logits in predict_slabs(self, case.image, self.recipe.window, self.recipe.overlap):
+                labels = truth[start : start + logits.shape[1]].to(logits.device)
+                losses.append((self.loss(logits[None], labels[None]), logits.shape[1]))
+                yield start, logits
+
+        labels = labels_from_slabs(scored(), case.image.shape[1], case.matrix, case.grid.shape)
+        loss = sum(loss * planes for loss, planes in losses) / len(truth)
         self.log("val/loss", loss, on_epoch=True, batch_size=1, sync_dist=True)
-        scores = dice_per_class(joint_histogram(case.mask, prediction.labels, len(self.structure_names) + 1))[1:]
-        for metric, score in zip(self.structure_dice, scores, strict=True):
-            metric.update(float(score))
-        self.mean_dice.update(float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan"))
-        return prediction
+        self.scores.update(case.mask, labels)
+        return _segmented(case, labels)
 
     def on_validation_epoch_end(self) -> None:
-        """Log Dice per structure over the cases that have it, and the mean over cases of each case's mean."""
-        for name, metric in zip(("", *(f"/{name}" for name in self.structure_names)), (self.mean_dice, *self.structure_dice), strict=True):
-            self.log(f"val/dice{name}", metric.compute(), prog_bar=not name)
-            metric.reset()
+        """Log Dice per structure over the cases that have it, and the mean over cases of each case's mean; decide on clean-up.
+
+        A structure keeps its largest component alone where that raises its mean Dice on the validation cases.
+        """
+        found = self.scores.compute()
+        for name, value in found.items():
+            self.log(name, value, prog_bar=name == "val/dice")
+        if self.recipe.largest_component:
+            gains = [found[f"val/largest_component_gain/{name}"] for name in self.structure_names]
+            self.largest_only.copy_(torch.tensor([float(gain) > 0 for gain in gains]))
 
     def predict_step(self, case: EvaluationCase, batch_index: int) -> SegmentedCase:
-        """Labels of one case on the input's voxels."""
-        return self._predict(case)[0]
+        """Labels of one case on the input's voxels, by mirroring and clean-up where the recipe and validation say so."""
+        network = mirrored(self, self.recipe.mirror_axes, self.recipe.side_axis, self.recipe.label_pairs)
+        slabs = predict_slabs(network, case.image, self.recipe.window, self.recipe.overlap)
+        labels = labels_from_slabs(slabs, case.image.shape[1], case.matrix, case.grid.shape)
+        if self.recipe.largest_component:
+            for structure in (self.largest_only.nonzero().flatten() + 1).tolist():
+                keep_largest(labels, structure)
+        return _segmented(case, labels)
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and cosine per optimiser step."""
         n_steps = int(self.trainer.estimated_stepping_batches)
         n_warmup = round(n_steps * self.recipe.warmup_epochs / max(1, self.trainer.max_epochs or 1))
         groups = [
-            *parameter_groups(self.head.named_parameters(), self.recipe.learning_rate, self.recipe.weight_decay),
+            *parameter_groups(
+                [*self.head.named_parameters(), *self.level_heads.named_parameters()], self.recipe.learning_rate, self.recipe.weight_decay
+            ),
             *self.backbone_groups(self.recipe.learning_rate, self.recipe.weight_decay, self.recipe.layer_decay),
         ]
         return adamw_with_schedule(groups, n_steps=n_steps, n_warmup=n_warmup)
 
-    def _predict(self, case: EvaluationCase) -> tuple[SegmentedCase, Tensor]:
-        logits = predict_volume(self, case.image, self.recipe.window, self.recipe.overlap)
-        labels = labels_on_grid(logits, case.matrix, case.grid.shape)
-        row = case.case
-        return SegmentedCase(row.name, row.patient, row.fold, row.row, labels, case.mask, case.grid, case.source), logits
+
+def _segmented(case: EvaluationCase, labels: NDArray[Any]) -> SegmentedCase:
+    row = case.case
+    return SegmentedCase(row.name, row.patient, row.fold, row.row, labels, case.mask, case.grid, case.source)

@@ -111,7 +111,7 @@ class TestResuming:
 
     def test_all_else_may_not(self) -> None:
         config = load("seed: 3\ngrad_clip: null\nstore: {path: x}\n", "augmentation.noise_std=0", "batch_size=5")
-        ending = "of the run to be resumed; only n_epochs, n_workers, results_dir, overwrite, suprem_weights, dino_weights, "
+        ending = "of the run to be resumed; only n_epochs, n_workers, devices, num_nodes, strategy, results_dir, overwrite, suprem_weights, dino_weights, "
         ending += "resume_training_from, test_ckpt and clearml* may change"
         assert problems(check_resume, config, saved()) == (
             f"cfg.yaml:8: seed: 3 differs from 0 {ending}",

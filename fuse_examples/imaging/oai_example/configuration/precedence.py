@@ -28,7 +28,7 @@ TAUGHT_WITH = ("backbone", "width", "norm_statistics", "backbone_options", "orie
 # How scans are read: a test reads as training did, while pre-training may have read other series.
 READING = ("channels", "series", "tolerate_uneven_spacing")
 SIZES = ("resize_to", "patch_size", "spacing")
-MAY_CHANGE_ON_RESUME = ("n_epochs", "n_workers", "devices", "results_dir", "overwrite", *WEIGHT_KEYS)
+MAY_CHANGE_ON_RESUME = ("n_epochs", "n_workers", "devices", "num_nodes", "strategy", "results_dir", "overwrite", *WEIGHT_KEYS)
 _ABSENT = object()
 _OPEN = (None, "auto")  # values that stand for one that the run finds out
 

@@ -125,6 +125,17 @@ def statistics_of_a_frozen_backbone(draft: Draft) -> Iterator[Problem]:
         yield draft.problem(text, "reestimate_norm_statistics")
 
 
+def synchronised_statistics_are_of_several(draft: Draft) -> Iterator[Problem]:
+    """sync_batchnorm needs several devices, and statistics that are of the batch."""
+    if not draft["sync_batchnorm"]:
+        return
+    if draft["devices"] == 1 and draft["num_nodes"] == 1:
+        yield draft.problem("sync_batchnorm is true, which needs several devices; set devices or num_nodes", "sync_batchnorm")
+    if draft["norm_statistics"] in ("batch", "instance"):
+        text = f"sync_batchnorm is true, which norm_statistics '{draft['norm_statistics']}' does not allow; set it to running"
+        yield draft.problem(text, "sync_batchnorm", "norm_statistics")
+
+
 def clearml_needs_a_project(draft: Draft) -> Iterator[Problem]:
     """clearml: true needs clearml_project_name."""
     if draft["clearml"] and draft["clearml_project_name"] is None:

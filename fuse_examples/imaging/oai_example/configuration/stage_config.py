@@ -52,6 +52,7 @@ class StageConfig(Settings):
         rules.window_and_its_method,
         rules.options_without_a_key_of_their_own,
         rules.clearml_needs_a_project,
+        rules.synchronised_statistics_are_of_several,
     )
 
     experiment: FolderName = run(REQUIRED, "Name of the experiment; also of its folder in results_dir.")
@@ -123,6 +124,14 @@ class StageConfig(Settings):
     save_every_n_steps: Positive | None = training(None, "Write last.ckpt also every so many steps. null: at the end of an epoch only.")
 
     precision: Literal["auto", "fp32", "bf16"] = machine("auto", "auto: bf16 where the device is good at it, else fp32.")
+    devices: Positive | Auto = machine(
+        1, "Processes to train with on each machine: one a GPU, or on the CPU without GPUs. batch_size counts for each. auto: all GPUs."
+    )
+    num_nodes: Positive = machine(1, "Machines to train with, started together by torchrun or SLURM.")
+    strategy: Literal["auto", "ddp"] = machine("auto", "How several processes work together. auto: ddp where there are several.")
+    sync_batchnorm: Flag = machine(
+        False, "Whether batch normalisation takes its statistics over all GPUs, with norm_statistics: running; not on CPUs."
+    )
     augment_on: Literal["auto", "cpu", "gpu"] = machine(
         "auto",
         "Where training views are made. cpu: by the workers. gpu: workers cut out voxels, the GPU does the rest. auto: gpu where there is "

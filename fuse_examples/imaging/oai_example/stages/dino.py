@@ -38,7 +38,7 @@ from fuse_examples.imaging.oai_example.stages.stored_cases import store_cases
 from fuse_examples.imaging.oai_example.tasks.dino import ALARMS, DINOTask
 from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
-from fuse_examples.imaging.oai_example.training.trainer import build_trainer
+from fuse_examples.imaging.oai_example.training.trainer import build_trainer, n_devices
 
 STAGE = "dino"
 CHECKPOINT_KEYS = (*TAUGHT_WITH, *READING, "crops", "head", "pooling", "student_temperature", "centering", "center_momentum")
@@ -146,7 +146,8 @@ def _training_data(config: DINOConfig, cases: OpenedCases, preprocessing: Prepro
 
 
 def _run_size(config: DINOConfig, cases: OpenedCases) -> RunSize:
-    return RunSize(len(cases.train), config.batch_size * config.accumulate_grad_batches, config.n_epochs)
+    n_processes = n_devices(config.devices) * config.num_nodes
+    return RunSize(len(cases.train), config.batch_size * config.accumulate_grad_batches * n_processes, config.n_epochs)
 
 
 def _sizes(config: DINOConfig) -> dict[str, Shape]:

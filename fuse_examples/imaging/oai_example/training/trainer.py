@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, ProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 
+from fuse_examples.imaging.oai_example.errors import ConfigError
 from fuse_examples.imaging.oai_example.training.checkpoints import AtomicCheckpointIO
 from fuse_examples.imaging.oai_example.training.epoch_loop import install_epoch_loop
 
@@ -38,7 +39,10 @@ def build_trainer(
     n_epochs: int,
     precision: Precision = "auto",
     accelerator: str = "auto",
-    devices: int = 1,
+    devices: int | Literal["auto"] = 1,
+    num_nodes: int = 1,
+    strategy: Literal["auto", "ddp"] = "auto",
+    sync_batchnorm: bool = False,
     accumulate_grad_batches: int = 1,
     grad_clip: float | None = None,
     callbacks: Sequence[Callback] = (),
@@ -55,7 +59,10 @@ def build_trainer(
         n_epochs: epochs of the whole run, those before a resume included.
         precision: "auto" takes bf16 where the device is good at it.
         accelerator: Lightning's name of the device: "auto", "cpu", "gpu", "mps".
-        devices: how many of them.
+        devices: how many of them on each machine; "auto" takes all GPUs, or one process on a CPU.
+        num_nodes: machines, started together by torchrun or SLURM.
+        strategy: "auto" is data-parallel ("ddp") where there are several processes.
+        sync_batchnorm: take the statistics of batch normalisation over all GPUs.
         accumulate_grad_batches: batches per optimiser step; the last step of an epoch may have fewer.
         grad_clip: largest norm of the gradient, or None.
         callbacks: among them the `CheckpointWriter`; without one nothing is saved.
@@ -64,14 +71,22 @@ def build_trainer(
         validate_every_n_epochs: epochs between validations.
         limit_train_batches: end each epoch after so many batches; for trying a configuration.
         limit_val_batches: the same in validation.
+
+    Raises:
+        ConfigError: synchronised batch normalisation without a GPU.
     """
+    if sync_batchnorm and device_kind(accelerator) != "cuda":
+        raise ConfigError("sync_batchnorm: true needs GPUs, and this machine shows none. Set it to false, or norm_statistics: instance.")
     for text in UNWANTED_WARNINGS:
         warnings.filterwarnings("ignore", message=f".*{text}")
     trainer = pl.Trainer(
         default_root_dir=folder,
         max_epochs=n_epochs,
         accelerator=accelerator,
-        devices=devices,
+        devices=n_devices(devices),
+        num_nodes=num_nodes,
+        strategy=strategy,
+        sync_batchnorm=sync_batchnorm,
         precision=resolve_precision(precision, accelerator),
         accumulate_grad_batches=accumulate_grad_batches,
         gradient_clip_val=grad_clip,
@@ -100,6 +115,11 @@ def build_trainer(
 def fit(trainer: pl.Trainer, task: pl.LightningModule, data: pl.LightningDataModule, resume_from: Path | None = None) -> None:
     """Train, from the start or from a checkpoint; every load is safe."""
     trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
+
+
+def n_devices(devices: int | Literal["auto"]) -> int:
+    """How many processes a machine trains with: the number asked for, or with "auto" one for each GPU and at least one."""
+    return max(1, torch.cuda.device_count()) if devices == "auto" else devices
 
 
 def resolve_precision(precision: Precision, accelerator: str = "auto") -> Literal["bf16-mixed", "32-true"]:

@@ -59,8 +59,9 @@ def test_two_processes_pre_train_as_one(cases: Path, tmp_path: Path, centering: 
     assert_the_same_step(one, two)
     states = [read_checkpoint(folder / "checkpoints" / "last.ckpt", "")["state_dict"] for folder in (one, two)]
     assert (states[0]["criterion.center"] - states[1]["criterion.center"]).abs().max() < 1e-6
-    losses = [small_stages.read_json(folder / "val_metrics.json")["metrics"]["val/loss"] for folder in (one, two)]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    if centering == "moving_average":  # the other balances a batch, and a validation batch is as large as that of one process
+        losses = [small_stages.read_json(folder / "val_metrics.json")["metrics"]["val/loss"] for folder in (one, two)]
+        assert losses[0] == pytest.approx(losses[1], abs=1e-4)
     assert yaml.safe_load((two / "config.yaml").read_text())["devices"] == 2
     assert len(list(two.glob("events.out.tfevents.*"))) == 1
 

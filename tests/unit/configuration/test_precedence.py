@@ -111,8 +111,8 @@ class TestResuming:
 
     def test_all_else_may_not(self) -> None:
         config = load("seed: 3\ngrad_clip: null\nstore: {path: x}\n", "augmentation.noise_std=0", "batch_size=5")
-        ending = "of the run to be resumed; only n_epochs, n_workers, devices, num_nodes, strategy, results_dir, overwrite, suprem_weights, dino_weights, "
-        ending += "resume_training_from, test_ckpt and clearml* may change"
+        ending = "of the run to be resumed; only n_epochs, n_workers, devices, num_nodes, strategy, results_dir, overwrite, "
+        ending += "suprem_weights, dino_weights, resume_training_from, test_ckpt and clearml* may change"
         assert problems(check_resume, config, saved()) == (
             f"cfg.yaml:8: seed: 3 differs from 0 {ending}",
             f"cfg.yaml:9: grad_clip: nothing (null) differs from 1.0 {ending}",

@@ -26,6 +26,10 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_stages.write_table(table, rows)
 
 
+def checkpoints_of(folder: Path, *folds: int) -> list[str]:
+    return [str(folder / f"fold_{fold}" / "checkpoints" / "best.ckpt") for fold in folds]
+
+
 FOLDS = {"train_folds": [0, 1, 2], "val_folds": [], "test_folds": []}
 
 
@@ -116,3 +120,44 @@ def test_segmentation_by_the_folds_of_the_table(cases: Path, tmp_path: Path) -> 
         own = small_stages.read_json(folder / f"fold_{fold + 1}" / "test" / "metrics.json")
         assert metrics["subgroups"]["fold"][str(fold)]["metrics"]["dice"]["mean"]["value"] == own["dice"]["mean"]["value"]
     assert all((folder / "cross_validation" / row["mask"]).is_file() for row in pooled)
+    ckpt = [*checkpoints_of(folder, 1), str(shutil.copy(checkpoints_of(folder, 1)[0], tmp_path / "again.ckpt"))]
+    settings = {"train_folds": [1], "val_folds": [2], "test_folds": [0]}
+    twice = small_stages.run("segmentation", cases, tmp_path / "results", experiment="twice", test_ckpt=ckpt, **settings)
+    alone = rows_of(folder / "fold_1" / "test" / "predictions.csv")  # a network and its copy predict what it does alone
+    assert [row["dice_mean"] for row in rows_of(twice / "test" / "predictions.csv")] == [row["dice_mean"] for row in alone]
+
+
+def test_several_checkpoints_are_averaged(validated: Path, cases: Path, tmp_path: Path) -> None:
+    """Over probabilities, with the mean of their thresholds; with the folds of the original table, whose patients they have seen."""
+    found = {}
+    for name, folds in {"one": (1,), "two": (2,), "both": (1, 2)}.items():
+        ckpt = checkpoints_of(validated, *folds)
+        settings = {"test_ckpt": ckpt if len(ckpt) > 1 else ckpt[0], "allow_pretraining_overlap": True, "experiment": name}
+        found[name] = small_stages.run("classification", cases, tmp_path / "results", **settings) / "test"
+    column = "size_probability_large"
+    one, two, both = ([float(row[column]) for row in rows_of(found[name] / "predictions.csv")] for name in ("one", "two", "both"))
+    assert one != two
+    assert both == pytest.approx(np.mean([one, two], axis=0).tolist())
+    entries = [small_stages.read_json(found[name] / "metrics.json")["size"] for name in ("one", "two", "both")]
+    thresholds = [entry["threshold"]["value"] for entry in entries if "threshold" in entry]
+    assert len(thresholds) < 3 or thresholds[2] == pytest.approx(np.mean(thresholds[:2]))
+    volumes = [entry["baselines"]["foreground volume"]["metrics"]["brier"]["value"] for entry in entries]
+    assert volumes[2] <= max(volumes[:2])  # the squared error is convex
+    assert "mean of the probabilities of 2 checkpoints" in (found["both"] / "log.txt").read_text()
+    assert all(name in (found["both"] / "report.html").read_text() for name in checkpoints_of(validated, 1, 2))
+
+
+def test_checkpoints_that_differ_in_what_prediction_repeats_are_refused(
+    validated: Path, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = small_stages.run("classification", cases, tmp_path / "other", resize_to=[16, 24, 16], positive_class={"size": "large"})
+    ckpt = [*checkpoints_of(validated, 1), str(other / "checkpoints" / "best.ckpt")]
+    assert small_stages.start("classification", cases, tmp_path / "results", test_ckpt=ckpt, allow_pretraining_overlap=True) == 2
+    message = capsys.readouterr().err
+    assert f"test_ckpt: {ckpt[0]} and {ckpt[1]} cannot be averaged, they differ in resize_to: [16, 16, 16] and [16, 24, 16]" in message
+    assert message.endswith("Test them apart.\n")
+    missing = [ckpt[0], str(tmp_path / "none.ckpt")]
+    assert small_stages.start("classification", cases, tmp_path / "results", test_ckpt=missing) == 2
+    assert f"test_ckpt: no such file: '{tmp_path / 'none.ckpt'}'" in capsys.readouterr().err
+    assert small_stages.start("dino", cases, tmp_path / "results", test_ckpt=ckpt) == 2
+    assert "test_ckpt is a list; pre-training is tested one checkpoint at a time" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """The segmentation task: what learns, what is scored, and that no case's prediction depends on others."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from fuse_examples.imaging.oai_example.inference.windows import predict_volume
 from fuse_examples.imaging.oai_example.models.backbone import build_backbone
 from fuse_examples.imaging.oai_example.models.heads import SegmentationHead
 from fuse_examples.imaging.oai_example.objectives.segmentation_loss import DiceCELoss
-from fuse_examples.imaging.oai_example.tasks.segmentation import SegmentationRecipe, SegmentationTask
+from fuse_examples.imaging.oai_example.tasks.segmentation import SegmentationEnsemble, SegmentationRecipe, SegmentationTask
 
 RECIPE = SegmentationRecipe(learning_rate=1e-2, weight_decay=0.1, warmup_epochs=1, window=None, overlap=0.5)
 SIZE = (8, 16, 16)
@@ -287,3 +288,25 @@ def test_structures_on_their_own_need_a_probability_above_one_half() -> None:
     head.conv.bias.data.zero_()
     decoded = torch.tensor([[-1.0, 0.5, 2.0, 3.0], [-2.0, -1.0, 1.0, 4.0]]).reshape(1, 2, 1, 1, 4)
     assert head(decoded).argmax(1).flatten().tolist() == [0, 1, 1, 2]
+
+
+def test_an_ensemble_labels_by_the_mean_of_probabilities_not_of_logits() -> None:
+    """One member is very sure of class 1, two are fairly sure of class 2: the mean of logits would follow the first."""
+
+    class Fixed(SegmentationTask):
+        logits = torch.zeros(3)
+
+        def case_slabs(self, case: EvaluationCase) -> Iterator[tuple[int, torch.Tensor]]:
+            for start in range(0, SIZE[0], 4):
+                yield start, self.logits[:, None, None, None].expand(3, 4, *SIZE[1:])
+
+    members = []
+    for logits in ([0.0, 30.0, 0.0], [0.0, 0.0, 3.0], [0.0, 0.0, 3.0]):
+        torch.manual_seed(0)
+        backbone = build_backbone("unet3d", width=2)
+        members.append(Fixed(backbone, SegmentationHead(backbone.decoder_dim, 3), DiceCELoss(3), ["a", "b"], RECIPE))
+        members[-1].logits = torch.tensor(logits)
+    found = SegmentationEnsemble(members).predict_step(case_of(None), 0)
+    assert set(np.unique(found.labels)) == {2}
+    assert set(np.unique(SegmentationEnsemble(members[:2]).predict_step(case_of(None), 0).labels)) == {1}
+    assert (found.name, found.patient, found.row) == ("case", "P", 7)

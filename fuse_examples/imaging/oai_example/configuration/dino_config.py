@@ -69,6 +69,7 @@ class DINOConfig(StageConfig):
     script: ClassVar[str] = "fuse_examples/imaging/oai_example/self_supervised/dino.py"
     RULES: ClassVar[tuple[rules.Rule, ...]] = (
         *StageConfig.RULES,
+        rules.one_checkpoint_is_tested,
         dino_rules.enough_views,
         dino_rules.learning_rate_falls,
         dino_rules.momentum_rises,

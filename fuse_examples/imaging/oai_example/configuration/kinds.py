@@ -125,6 +125,7 @@ ShareRange = Annotated[tuple[PositiveShare, PositiveShare], AfterValidator(_risi
 
 Folder = Annotated[Path, BeforeValidator(_path), AfterValidator(Path.expanduser), Meaning("a folder", "folders")]
 InputFile = Annotated[Path, BeforeValidator(_path), AfterValidator(Path.expanduser), Meaning("a file", "files")]
+InputFiles = InputFile | Annotated[tuple[InputFile, ...], Len(1), AfterValidator(_unique)]
 FolderName = Annotated[str, Strict(), AfterValidator(_folder_name), Meaning("a folder name", "folder names")]
 Fold = Annotated[str, BeforeValidator(fold_name), Meaning("a fold", "folds")]
 Folds = Annotated[tuple[Fold, ...], AfterValidator(_unique)]

@@ -21,9 +21,10 @@ def files_exist(draft: Draft) -> Iterator[Problem]:
     for key, setting in settings_of(draft.schema).items():
         if not setting.is_input_file or not draft.is_usable(key) or draft[key] is None or draft[key] in setting.choices:
             continue
-        path = Path(draft[key]).expanduser()
-        if not path.is_file():
-            yield draft.problem(f"{key}: {_what_is_missing(path)}", key)
+        for name in draft[key] if isinstance(draft[key], list) else [draft[key]]:
+            path = Path(name).expanduser()
+            if not path.is_file():
+                yield draft.problem(f"{key}: {_what_is_missing(path)}", key)
 
 
 def _what_is_missing(path: Path) -> str:
@@ -52,6 +53,12 @@ def auto_or_overwrite(draft: Draft) -> Iterator[Problem]:
     if draft["resume_training_from"] == "auto" and draft["overwrite"]:
         text = "resume_training_from is auto and overwrite is true: one goes on with what is there, the other deletes it; set one of them"
         yield draft.problem(text, "resume_training_from", "overwrite")
+
+
+def one_checkpoint_is_tested(draft: Draft) -> Iterator[Problem]:
+    """Features of different networks have nothing in common that could be averaged."""
+    if isinstance(draft["test_ckpt"], list):
+        yield draft.problem("test_ckpt is a list; pre-training is tested one checkpoint at a time", "test_ckpt")
 
 
 def folds_of_the_run(draft: Draft) -> Iterator[Problem]:

@@ -19,6 +19,7 @@ from fuse_examples.imaging.oai_example.configuration.kinds import (
     FolderName,
     Folds,
     InputFile,
+    InputFiles,
     NotNegative,
     Options,
     Positive,
@@ -58,7 +59,11 @@ class StageConfig(Settings):
     experiment: FolderName = run(REQUIRED, "Name of the experiment; also of its folder in results_dir.")
     results_dir: Folder = run(Path("results"), "Folder of all experiments; `tensorboard --logdir` on it shows them side by side.")
     overwrite: Flag = run(False, "Whether to train into an experiment that has checkpoints already, and lose them.")
-    test_ckpt: InputFile | None = run(None, "null: train and validate. A checkpoint: evaluate the cases of test_folds with it.")
+    test_ckpt: InputFiles | None = run(
+        None,
+        "null: train and validate. A checkpoint: evaluate the cases of test_folds with it. A list of checkpoints: with the mean of their "
+        "probabilities.",
+    )
     resume_training_from: InputFile | Auto | None = run(
         None,
         "Checkpoint of an interrupted or finished run to carry on from. auto: the newest of this experiment, or a new run where there is "
@@ -160,6 +165,13 @@ class StageConfig(Settings):
         copy = self.model_copy()
         copy._origins = dict(origins)
         return copy
+
+    @property
+    def checkpoints(self) -> tuple[Path, ...]:
+        """The files of test_ckpt: none, one or several."""
+        if self.test_ckpt is None:
+            return ()
+        return self.test_ckpt if isinstance(self.test_ckpt, tuple) else (self.test_ckpt,)
 
     def dump(self) -> dict[str, Any]:
         """The whole configuration as plain values: text for paths, lists for sequences. A safe checkpoint takes it."""

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from torch import nn
 
 from fuse_examples.imaging.oai_example.configuration.precedence import check_resume, from_checkpoint
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
-from fuse_examples.imaging.oai_example.errors import WeightsError
+from fuse_examples.imaging.oai_example.configuration.wording import shown
+from fuse_examples.imaging.oai_example.errors import ConfigError, WeightsError
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import check_fits, read_stage_checkpoint, saved_config
 from fuse_examples.imaging.oai_example.stages.starting_weights import ORIGINS, StartingWeights, starting_weights
 from fuse_examples.imaging.oai_example.training.checkpoint_writer import check_epochs, epochs_done
@@ -49,30 +51,68 @@ class TrainingStart(Generic[Config]):
         return [dict(entry) for entry in known]
 
 
+OF_A_MEMBER = ("backbone", "width", "norm_statistics", "backbone_options", "pooling", "head")
+"""What the checkpoints of a list may differ in: each is tested with its own network."""
+
+
+@dataclass(frozen=True)
+class Member(Generic[Config]):
+    """One checkpoint that is tested.
+
+    Attributes:
+        path: the file.
+        config: the configuration, with what this checkpoint decides.
+        project: the project's entry of the checkpoint.
+        state_dict: its weights.
+        thresholds: by target, what its validation cases chose; empty where there is nothing to choose.
+    """
+
+    path: Path
+    config: Config
+    project: Mapping[str, Any]
+    state_dict: Mapping[str, Any]
+    thresholds: Mapping[str, float]
+
+    def fill(self, task: nn.Module) -> None:
+        """Give `task` the checkpoint's weights. Raises WeightsError for tensors that are not its own."""
+        check_fits(task, self.state_dict, self.path, "test_ckpt")
+        task.load_state_dict(self.state_dict)
+
+
 @dataclass(frozen=True)
 class TestStart(Generic[Config]):
     """What a test run tests.
 
     Attributes:
-        config: the configuration, with what the checkpoint decides.
+        config: the configuration, with what the first checkpoint decides.
         run: its folder, not yet open.
-        project: the project's entry of the checkpoint.
-        state_dict: its weights.
-        thresholds: by target, what its validation cases chose; empty where there is nothing to choose.
+        members: the checkpoints; with several, what prediction repeats is the same in all.
         notes: lines for the log and the report.
     """
 
     config: Config
     run: Run
-    project: Mapping[str, Any]
-    state_dict: Mapping[str, Any]
-    thresholds: Mapping[str, float]
+    members: tuple[Member[Config], ...]
     notes: tuple[str, ...]
 
+    @property
+    def project(self) -> Mapping[str, Any]:
+        """The project's entry of the first checkpoint."""
+        return self.members[0].project
+
+    @property
+    def patients(self) -> list[str]:
+        """Hashes of the patients that any of them has learnt from."""
+        return sorted({name for member in self.members for name in member.project["patients"]})
+
+    @property
+    def tested(self) -> str:
+        """The files, for messages."""
+        return ", ".join(str(member.path) for member in self.members)
+
     def fill(self, task: nn.Module) -> None:
-        """Give `task` the checkpoint's weights. Raises WeightsError for tensors that are not its own."""
-        check_fits(task, self.state_dict, self.config.test_ckpt, "test_ckpt")
-        task.load_state_dict(self.state_dict)
+        """Give `task` the first checkpoint's weights. Raises WeightsError for tensors that are not its own."""
+        self.members[0].fill(task)
 
 
 def begin_training(config: Config, stage: str) -> TrainingStart[Config]:
@@ -120,8 +160,48 @@ def _with_newest_checkpoint(config: Config, stage: str) -> Config:
 
 
 def begin_test(config: Config, stage: str, keys: Sequence[str]) -> TestStart[Config]:
-    """Read the checkpoint of `test_ckpt`; `keys` of the configuration take its values. Raises UserError."""
-    checkpoint = read_stage_checkpoint(config.test_ckpt, "test_ckpt", stage)
-    config, notes = from_checkpoint(config, saved_config(checkpoint), keys)
+    """Read the checkpoints of `test_ckpt`; `keys` of the configuration take their values.
+
+    Raises:
+        UserError: a file cannot be used, a word contradicts it, or several files differ in what prediction must repeat.
+    """
+    members: list[Member[Config]] = []
+    notes: tuple[str, ...] = ()
+    for path in config.checkpoints:
+        checkpoint = read_stage_checkpoint(path, "test_ckpt", stage)
+        own, remarks = from_checkpoint(config, saved_config(checkpoint), keys)
+        notes = notes or remarks
+        members.append(Member(path, own, checkpoint[PROJECT], checkpoint["state_dict"], checkpoint.get("thresholds", {})))
+    _check_agreement(members, [key for key in keys if key not in OF_A_MEMBER])
     run = Run.for_testing(config.results_dir, config.experiment)
-    return TestStart(config, run, checkpoint[PROJECT], checkpoint["state_dict"], checkpoint.get("thresholds", {}), notes)
+    if len(members) > 1:
+        notes = (*notes, f"mean of the probabilities of {len(members)} checkpoints")
+    return TestStart(members[0].config, run, tuple(members), notes)
+
+
+def _check_agreement(members: Sequence[Member[Any]], keys: Sequence[str]) -> None:
+    """Refuse checkpoints whose probabilities are of different inputs or different classes."""
+    first = members[0]
+    problems = []
+    for other in members[1:]:
+        one, two = (_flat({**member.project["preprocessing"], **_targets(member.project)}) for member in (first, other))
+        ours, theirs = (_flat({key: member.config.dump().get(key) for key in keys}) for member in (first, other))
+        differing = [key for key in ours if ours[key] != theirs.get(key)] + [key for key in one if one[key] != two.get(key)]
+        if differing:
+            told = "; ".join(f"{key}: {shown((ours | one)[key])} and {shown((theirs | two).get(key))}" for key in dict.fromkeys(differing))
+            problems.append(f"test_ckpt: {first.path} and {other.path} cannot be averaged, they differ in {told}. Test them apart.")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _targets(project: Mapping[str, Any]) -> dict[str, Any]:
+    """The classes that a classifier's probabilities stand for, by target."""
+    told = ("type", "classes", "positive")
+    return {f"classes of {one['target']}": {key: one[key] for key in told if key in one} for one in project.get("classes", [])}
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}
+    return found

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ from fuse_examples.imaging.oai_example.data.targets import (
 from fuse_examples.imaging.oai_example.data.view import collate_with_views
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
 from fuse_examples.imaging.oai_example.evaluation.baselines import fit_baselines
+from fuse_examples.imaging.oai_example.evaluation.classified_cases import ClassifiedCase
+from fuse_examples.imaging.oai_example.evaluation.ensembles import average_cases, average_rivals, mean_thresholds
 from fuse_examples.imaging.oai_example.evaluation.view_pictures import InputPictures
 from fuse_examples.imaging.oai_example.models.attention_pooling import AttentionPooling
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
@@ -38,7 +42,7 @@ from fuse_examples.imaging.oai_example.objectives.target_objectives import (
     NumberObjective,
     TargetObjective,
 )
-from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin_training
+from fuse_examples.imaging.oai_example.stages.beginning import Member, begin_test, begin_training
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
 from fuse_examples.imaging.oai_example.stages.classification_results import (
     PredictionWriter,
@@ -137,34 +141,57 @@ def _learned(config: ClassificationConfig, cases: OpenedCases) -> tuple[LearnedT
 
 
 def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
-    """Evaluate the cases of the test folds with a checkpoint; probabilities, metrics with intervals and the report go to `test/`."""
+    """Evaluate the cases of the test folds with a checkpoint; probabilities, metrics with intervals and the report go to `test/`.
+
+    With several checkpoints their predictions are averaged case by case, and so are those of their baselines.
+    """
     start = begin_test(config, STAGE, CHECKPOINT_KEYS)
-    config, run, project = start.config, start.run, start.project
-    classes = tuple(target_from_dict(entry) for entry in project["classes"])
-    covariates = Covariates.from_list(project.get("covariates", []))
-    task = classification_task(config, saved_backbone(project, with_decoder=False), classes, covariates)
-    start.fill(task)
+    config, run = start.config, start.run
+    tasks = [_tested(member) for member in start.members]
     cases = open_cases(config, masks=False, targets=config.cls_targets, extra=_extra_columns(config))
     check_types({"the test folds": cases.evaluation}, config.cls_targets, config.target_types or {}, config.csv_path)
-    check_targets({"the test folds": cases.evaluation}, classes, config.csv_path)
-    check_covariates({"the test folds": cases.evaluation}, covariates, config.csv_path)
-    notes = (*start.notes, *refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config))
+    for task in tasks:
+        check_targets({"the test folds": cases.evaluation}, task.classes, config.csv_path)
+        check_covariates({"the test folds": cases.evaluation}, task.covariates, config.csv_path)
+    notes = (*start.notes, *refuse_seen_patients(cases.evaluation, start.patients, start.tested, config))
     if check:
         print_test(cases)
         return
     with run.opened(config.dump(), notes) as environment:
         stored = store_cases(config, cases, run.output)
-        volumes = stored.evaluation
-        targets = test_targets(classes, start.thresholds)
-        writer = PredictionWriter([one.case for one in volumes], targets, config.report_by)
-        trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
-        items = LabelledVolumes(
-            volumes, Preprocessing.from_dict(project["preprocessing"]), classes, covariates=covariates_of_network(config, covariates)
-        )
-        data = VolumeDataModule(None, items, 1, config.n_workers, config.seed, evaluation_batch_size=config.batch_size)
-        trainer.predict(task, datamodule=data, return_predictions=False)
-        rivals = rivals_of(project, volumes, covariates)
-        write_results(config, run.output, writer.cases, targets, (*notes, *stored.notes), environment, rivals)
+        found = [_predictions(config, one, stored.evaluation, run.output) for one in tasks]
+        rivals = average_rivals([rivals_of(one.member.project, stored.evaluation, one.covariates) for one in tasks])
+        targets = test_targets(tasks[0].classes, mean_thresholds([member.thresholds for member in start.members]))
+        write_results(config, run.output, average_cases(found), targets, (*notes, *stored.notes), environment, rivals)
+
+
+@dataclass(frozen=True)
+class TestedTask:
+    """A checkpoint's classifier, and what it has learnt of the table."""
+
+    member: Member[ClassificationConfig]
+    task: ClassificationTask
+    classes: tuple[LearnedTarget, ...]
+    covariates: Covariates
+
+
+def _tested(member: Member[ClassificationConfig]) -> TestedTask:
+    classes = tuple(target_from_dict(entry) for entry in member.project["classes"])
+    covariates = Covariates.from_list(member.project.get("covariates", []))
+    task = classification_task(member.config, saved_backbone(member.project, with_decoder=False), classes, covariates)
+    member.fill(task)
+    return TestedTask(member, task, classes, covariates)
+
+
+def _predictions(config: ClassificationConfig, one: TestedTask, volumes: Sequence[CaseVolumes], folder: Path) -> list[ClassifiedCase]:
+    """What one checkpoint predicts for every case, in the order of the table."""
+    writer = PredictionWriter([volume.case for volume in volumes], test_targets(one.classes, {}), config.report_by)
+    trainer = build_trainer(folder=folder, n_epochs=1, precision=config.precision, callbacks=[writer])
+    preprocessing, seen = Preprocessing.from_dict(one.member.project["preprocessing"]), covariates_of_network(config, one.covariates)
+    items = LabelledVolumes(volumes, preprocessing, one.classes, covariates=seen)
+    data = VolumeDataModule(None, items, 1, config.n_workers, config.seed, evaluation_batch_size=config.batch_size)
+    trainer.predict(one.task, datamodule=data, return_predictions=False)
+    return writer.cases
 
 
 def _training_data(

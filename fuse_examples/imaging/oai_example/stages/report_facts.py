@@ -16,7 +16,7 @@ def run_facts(config: StageConfig, notes: Sequence[str], environment: Mapping[st
     return RunFacts(
         experiment=config.experiment,
         command=environment["command"],
-        checkpoint=str(config.test_ckpt),
+        checkpoint=", ".join(map(str, config.checkpoints)),
         csv_path=str(config.csv_path),
         test_folds=config.test_folds,
         versions={name: value for name, value in versions.items() if value},

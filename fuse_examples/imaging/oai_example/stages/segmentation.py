@@ -1,6 +1,7 @@
 """The segmentation stage: a frozen configuration in, a trained or tested segmenter's run folder out."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from pytorch_lightning.callbacks import Callback, EarlyStopping
@@ -22,7 +23,7 @@ from fuse_examples.imaging.oai_example.geometry.volume import Shape
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
 from fuse_examples.imaging.oai_example.models.heads import SegmentationHead
 from fuse_examples.imaging.oai_example.objectives.segmentation_loss import DiceBCELoss, DiceCELoss
-from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin_training
+from fuse_examples.imaging.oai_example.stages.beginning import Member, begin_test, begin_training
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
 from fuse_examples.imaging.oai_example.stages.cross_validation import CrossValidated, cross_validate
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
@@ -37,7 +38,7 @@ from fuse_examples.imaging.oai_example.stages.resolution import (
 from fuse_examples.imaging.oai_example.stages.segmentation_results import pool_results, write_results
 from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
 from fuse_examples.imaging.oai_example.stages.stored_cases import StoredCases, store_cases
-from fuse_examples.imaging.oai_example.tasks.segmentation import SegmentationRecipe, SegmentationTask
+from fuse_examples.imaging.oai_example.tasks.segmentation import SegmentationEnsemble, SegmentationRecipe, SegmentationTask
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
 
@@ -105,10 +106,9 @@ def evaluate(config: SegmentationConfig, *, check: bool = False) -> None:
     """Evaluate the cases of the test folds with a checkpoint; masks, scores, intervals and the report go to `test/`."""
     start = begin_test(config, STAGE, CHECKPOINT_KEYS)
     config, run, project = start.config, start.run, start.project
-    task = segmentation_task(config, saved_backbone(project, with_decoder=True))
-    start.fill(task)
+    task = _tested(start.members)
     cases = open_cases(config, masks=True, extra=config.report_by, mask_affine=config.mask_affine)
-    notes = (*start.notes, *refuse_seen_patients(cases.evaluation, project["patients"], config.test_ckpt, config))
+    notes = (*start.notes, *refuse_seen_patients(cases.evaluation, start.patients, start.tested, config))
     if check:
         print_test(cases)
         return
@@ -121,6 +121,15 @@ def evaluate(config: SegmentationConfig, *, check: bool = False) -> None:
         evaluation = EvaluationCases(volumes, Preprocessing.from_dict(project["preprocessing"]))
         trainer.predict(task, datamodule=VolumeDataModule(None, evaluation, 1, config.n_workers, config.seed), return_predictions=False)
         write_results(config, run.output, writer.cases, volumes, scoring, (*notes, *stored.notes), environment)
+
+
+def _tested(members: Sequence[Member[SegmentationConfig]]) -> SegmentationTask | SegmentationEnsemble:
+    """The segmenter of one checkpoint, or those of several together."""
+    tasks = []
+    for member in members:
+        tasks.append(segmentation_task(member.config, saved_backbone(member.project, with_decoder=True)))
+        member.fill(tasks[-1])
+    return tasks[0] if len(tasks) == 1 else SegmentationEnsemble(tasks)
 
 
 def _resolved(config: SegmentationConfig, backbone: Backbone, cases: OpenedCases) -> SegmentationConfig:

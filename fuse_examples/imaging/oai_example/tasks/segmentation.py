@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -148,9 +149,7 @@ class SegmentationTask(FineTuningTask):
 
     def predict_step(self, case: EvaluationCase, batch_index: int) -> SegmentedCase:
         """Labels of one case on the input's voxels, by mirroring and clean-up where the recipe and validation say so."""
-        network = mirrored(self, self.recipe.mirror_axes, self.recipe.side_axis, self.recipe.label_pairs)
-        slabs = predict_slabs(network, case.image, self.recipe.window, self.recipe.overlap)
-        labels = labels_from_slabs(slabs, case.image.shape[1], case.matrix, case.grid.shape)
+        labels = labels_from_slabs(self.case_slabs(case), case.image.shape[1], case.matrix, case.grid.shape)
         if self.recipe.largest_component:
             for structure in (self.largest_only.nonzero().flatten() + 1).tolist():
                 keep_largest(labels, structure)
@@ -167,6 +166,47 @@ class SegmentationTask(FineTuningTask):
             *self.backbone_groups(self.recipe.learning_rate, self.recipe.weight_decay, self.recipe.layer_decay),
         ]
         return adamw_with_schedule(groups, n_steps=n_steps, n_warmup=n_warmup)
+
+    def case_slabs(self, case: EvaluationCase) -> Iterator[tuple[int, Tensor]]:
+        """Logits on the network's grid, slab after slab: the first plane, and (K, n, h, w) of n planes; mirrored as the recipe says."""
+        network = mirrored(self, self.recipe.mirror_axes, self.recipe.side_axis, self.recipe.label_pairs)
+        return predict_slabs(network, case.image, self.recipe.window, self.recipe.overlap)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(K, n, h, w) logits to probabilities; of structures on their own beside a background of one half, which they must exceed."""
+        return logits.float().sigmoid() if getattr(self.head, "independent", False) else logits.float().softmax(dim=0)
+
+
+class SegmentationEnsemble(pl.LightningModule):
+    """Several segmenters that predict together: the mean of their probabilities, on the network's grid, becomes labels on the input's.
+
+    A structure keeps its largest component alone where the validation cases of more than half of the members say so.
+    """
+
+    def __init__(self, members: Sequence[SegmentationTask]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def predict_step(self, case: EvaluationCase, batch_index: int) -> SegmentedCase:
+        """Labels of one case on the input's voxels."""
+        labels = labels_from_slabs(self._mean_slabs(case), case.image.shape[1], case.matrix, case.grid.shape)
+        for structure in self._cleaned():
+            keep_largest(labels, structure)
+        return _segmented(case, labels)
+
+    def _mean_slabs(self, case: EvaluationCase) -> Iterator[tuple[int, Tensor]]:
+        tasks = self._tasks()
+        for same in zip(*(task.case_slabs(case) for task in tasks), strict=True):  # the members' windows are the same, so are their slabs
+            probabilities = [task.probabilities(logits) for task, (_, logits) in zip(tasks, same, strict=True)]
+            yield same[0][0], torch.stack(probabilities).mean(dim=0)
+
+    def _cleaned(self) -> list[int]:
+        tasks = self._tasks()
+        votes = sum(task.largest_only.float() for task in tasks if task.recipe.largest_component)
+        return [] if isinstance(votes, int) else ((votes > len(tasks) / 2).nonzero().flatten() + 1).tolist()
+
+    def _tasks(self) -> list[SegmentationTask]:
+        return [task for task in self.members if isinstance(task, SegmentationTask)]
 
 
 def _segmented(case: EvaluationCase, labels: NDArray[Any]) -> SegmentedCase:

@@ -42,3 +42,5 @@ test-slow: env
 bench: env
 	$(RUN) benchmarks/views.py
 	$(RUN) benchmarks/reading.py
+	$(RUN) benchmarks/surfaces.py
+	$(RUN) benchmarks/windows.py

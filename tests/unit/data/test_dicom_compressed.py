@@ -131,6 +131,19 @@ def test_baseline_jpeg(write_series: Write) -> None:
     assert np.abs(array.transpose(2, 1, 0).astype(int) - values).max() <= 8
 
 
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless], ids=lambda syntax: syntax.keyword)
+def test_slope_and_intercept_count_in_compressed_files_too(write_series: Write, syntax: UID) -> None:
+    def scaled(dataset: Dataset, index: int) -> None:
+        dataset.RescaleSlope, dataset.RescaleIntercept = str(1.25 + index / 8), "-100"
+
+    values = smooth("i16")
+    folder = write_series(values, change=scaled)
+    rewritten(folder, lambda dataset: dataset.compress(syntax))
+    array, _ = read_dicom(folder)
+    slopes = 1.25 + np.arange(len(values)) / 8
+    assert np.allclose(array.transpose(2, 1, 0), values * slopes[:, None, None] - 100, atol=1e-2)
+
+
 def test_compressed_and_plain_slices_in_one_series(write_series: Write) -> None:
     folder, values = series(write_series, "i12")
     for file, syntax in zip(sorted(folder.iterdir()), (RLELossless, JPEG2000Lossless, JPEGLSLossless), strict=False):

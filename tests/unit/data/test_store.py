@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 from series_files import SAGITTAL, ras_affine, series_in
 
 from fuse_examples.imaging.oai_example.data import store as store_module
@@ -125,6 +127,22 @@ def test_a_slice_that_was_replaced_in_a_folder_is_seen(store: VolumeStore, tmp_p
     store.image(folder, stamp(folder))
     series_in(folder, scan(2, np.int16))
     assert np.array_equal(store.image(folder, stamp(folder)).array, read_volume(folder).array)
+
+
+def test_hidden_scans_are_told_apart_and_a_file_browsers_droppings_are_nothing(
+    store: VolumeStore, write_nifti: WriteNifti, tmp_path: Path
+) -> None:
+    one, other = write_nifti(scan(1), name=".one.nii"), write_nifti(scan(2), name=".other.nii")
+    assert np.array_equal(store.image(one, stamp(one)).array, scan(1))
+    assert np.array_equal(store.image(other, stamp(other)).array, scan(2))
+    folder = series_in(tmp_path / "series", scan(3, np.int16), file_name=".{:03d}".format)
+    store.image(folder, stamp(folder))
+    series_in(folder, scan(4, np.int16), file_name=".{:03d}".format)
+    assert np.array_equal(store.image(folder, stamp(folder)).array, read_volume(folder).array)
+    before = stamp(folder)
+    (folder / ".DS_Store").write_bytes(b"Bud1")
+    (folder / "._000").write_bytes(b"droppings")
+    assert stamp(folder) == before
 
 
 def test_settings_and_kinds_have_entries_of_their_own(tmp_path: Path, write_nifti: WriteNifti) -> None:
@@ -331,3 +349,23 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_built(
     store.image(image, stamp(image))
     free[0] = scan().size  # the image is there
     check()
+
+
+def test_the_room_counted_is_the_room_taken(tmp_path: Path) -> None:
+    """Whatever a header's type and scaling make of the voxels."""
+    store = VolumeStore(tmp_path / "store", "RAS", PERCENTILES)
+    scalings = [(1.0, 0.0), (1.0, -1024.0), (0.37, 0.0)]
+    for number, (dtype, scaling) in enumerate((dtype, scaling) for dtype in (np.uint8, np.int16, np.float64) for scaling in scalings):
+        file = nibabel.Nifti1Image(np.abs(scan(number)).astype(dtype), np.eye(4))
+        file.header.set_slope_inter(*scaling)
+        nibabel.save(file, path := tmp_path / f"{number}.nii")
+        header = read_header(path)
+        assert store.image(path, header.fingerprint).array.dtype.itemsize == header.voxel_bytes, (dtype, scaling)
+
+    def scaled(dataset: Dataset, index: int) -> None:
+        dataset.RescaleSlope, dataset.RescaleIntercept = str(1 + index / 8), "0"
+
+    series = series_in(tmp_path / "series", scan(20, np.int16), change=scaled)
+    header = read_header(series)
+    assert (header.dtype, header.voxel_bytes) == ("int16", 4)
+    assert store.image(series, header.fingerprint).array.dtype == np.float32

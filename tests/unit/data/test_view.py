@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuse_examples.imaging.oai_example.data.augmentation import IntensityDraw, apply_intensity
-from fuse_examples.imaging.oai_example.data.intensity import Normalisation
-from fuse_examples.imaging.oai_example.data.view import View, change_channels, collate_with_views, make_views
+from fuse_examples.imaging.oai_example.data.intensity import Normalisation, measure
+from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
+from fuse_examples.imaging.oai_example.data.store import StoredImage
+from fuse_examples.imaging.oai_example.data.view import View, change_channels, collate_with_views, image_view, make_views
 from fuse_examples.imaging.oai_example.geometry import resampling
 from fuse_examples.imaging.oai_example.geometry.maps import rotation_matrix, view_map
+from fuse_examples.imaging.oai_example.geometry.volume import Grid
 
 SHAPE, SIZE = (30, 34, 28), (7, 8, 9)
 CPU = torch.device("cpu")
@@ -76,6 +79,16 @@ def test_channels_are_normalised_by_themselves_and_have_noise_of_their_own() -> 
     assert not torch.equal(noise[0], noise[1])
     gamma = change_channels(torch.rand(SIZE).expand(2, *SIZE).clone(), apply_intensity, IntensityDraw(2.0, 0.0, 5))
     assert torch.equal(gamma[0], gamma[1])
+
+
+def test_a_case_normalises_each_channel_by_its_own_statistics() -> None:
+    array = np.random.default_rng(1).integers(0, 900, SHAPE).astype(np.int16)
+    grid = Grid(SHAPE, np.eye(4))
+    images = [StoredImage(values, grid, grid, measure(values, (0.5, 99.5))) for values in (array, 3 * array + 50)]
+    preprocessing = Preprocessing("RAS", "percentile", (0.5, 99.5), None, SIZE)
+    first, second = image_view(images, *preprocessing.whole_view(grid), preprocessing).made()
+    assert first.std() > 0.01
+    assert torch.allclose(first, second, atol=1e-3)
 
 
 def test_a_batch_of_views_becomes_tensors_and_the_rest_stays() -> None:

@@ -255,7 +255,10 @@ def test_nnunet_channels_patients_and_published_folds(tmp_path: Path, capsys: py
     splits = tmp_path / "splits_final.json"
     splits.write_text(json.dumps([{"train": names[3:], "val": names[:3]}, {"train": names[:3], "val": names[3:]}]))
     assert nnunet.main([str(folder), "--splits", str(splits), "--output", str(tmp_path)]) == 0
-    assert "Further channels are in the columns T2." in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Further channels are in the columns T2." in shown
+    assert "segmentation.csv --channels img_path T2\n" in shown
+    assert 'channels="[img_path, T2]"' in shown
     cases = read_cases(tmp_path / "segmentation.csv", masks=True)
     assert [case.fold for case in cases] == ["0", "0", "0", "1", "1", "1"]
     line = (tmp_path / "segmentation.csv").read_text().splitlines()[1]

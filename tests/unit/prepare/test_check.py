@@ -197,6 +197,36 @@ def test_a_folder_of_two_echoes_is_read_as_the_configuration_would(tmp_path: Pat
     assert (code, facts[0]["usable"], facts[0]["slices"]) == (0, "yes", "5")
 
 
+def channel_table(folder: Path) -> Path:
+    """Three rows of two channels: good; the second is not finite; the second has another shape."""
+    shapes, changes = (SHAPE, SHAPE, (5, 8, 6)), (None, nan, None)
+    rows = []
+    for number, (shape, change) in enumerate(zip(shapes, changes, strict=True)):
+        affine = AFFINE.copy()
+        affine[0, 3] = number  # no two rows may repeat one another, so only --full reads them
+        first = scan(folder / f"t1_{number}.nii.gz", number, affine=affine)
+        rows.append((f"P{number}", first, scan(folder / f"t2_{number}.nii.gz", 10 + number, affine=affine, shape=shape, change=change), 0))
+    with (folder / "cases.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("PatientID", "T1", "T2", "fold"), *rows])
+    return folder / "cases.csv"
+
+
+def test_every_channel_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = channel_table(tmp_path)
+    output = tmp_path / "elsewhere" / "usable.csv"
+    code, facts = run(source, "--channels", "T1", "T2", "--full", "--write-usable", str(output))
+    error = capsys.readouterr().err
+    assert (code, [fact["usable"] for fact in facts]) == (2, ["yes", "no", "no"])
+    assert f"{source}:3: patient P1: image {tmp_path / 't2_1.nii.gz'}: 1 of 280 voxels are NaN or infinite." in error
+    assert f"{source}:4: patient P2: image {tmp_path / 't2_2.nii.gz'}: has shape (5, 8, 6) in RAS, the first channel (5, 8, 7)" in error
+    (case,) = read_cases(output, masks=False, channels=["T1", "T2"])
+    assert all(path.exists() for path in case.images)  # both columns of paths were rewritten for the other folder
+    assert check.main([str(output), "--output", str(tmp_path / "again"), "--channels", "T1", "T2"]) == 0
+    assert f'dino.py --check csv_path={output} channels="[T1, T2]"' in capsys.readouterr().out
+    assert check.main([str(source), "--output", str(tmp_path / "twice"), "--channels", "T1", "T1"]) == 2
+    assert "--channels: T1 is named more than once." in capsys.readouterr().err
+
+
 def test_outliers_are_robust() -> None:
     assert outlying([1, 1, 1, 1, 1.05], 0.1) == [False] * 5
     assert outlying([1, 1, 1, 1, 1.2], 0.1) == [False] * 4 + [True]

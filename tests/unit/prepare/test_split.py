@@ -108,6 +108,18 @@ def test_the_command_writes_a_table_that_a_stage_takes(tmp_path: Path, capsys: p
     assert split.main([*words, "--overwrite"]) == 0
 
 
+def test_paths_of_further_channels_are_rewritten_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, output = tmp_path / "cases.csv", tmp_path / "out" / "folds.csv"
+    source.write_text("PatientID,T1,T2,note\nA,a.nii,b.nii,c.nii\nB,d.nii,e.nii,f.nii\n")
+    words = [str(source), "--folds", "2", "--output", str(output), "--channels", "T1", "T2"]
+    assert split.main(words) == 0
+    (first, _) = read_cases(output, masks=False, channels=["T1", "T2"], extra=["note"])
+    assert [path.resolve() for path in first.images] == [tmp_path / "a.nii", tmp_path / "b.nii"]
+    assert first.extra["note"] == "c.nii"
+    assert split.main([*words[:-1], "T3", "--overwrite"]) == 2
+    assert f"{source}:1: has no column T3; found PatientID, T1, T2, note." in capsys.readouterr().err
+
+
 def test_an_existing_fold_column_is_replaced_in_the_new_table_only(tmp_path: Path) -> None:
     source = tmp_path / "cases.csv"
     source.write_text("PatientID;fold;path\nA;9;a\nB;9;b\n")
@@ -123,7 +135,7 @@ def test_an_existing_fold_column_is_replaced_in_the_new_table_only(tmp_path: Pat
         (["--shares", "a=1", "a=2"], "--shares a=2: fold a is named twice."),
         (["--shares", "a=1", "b=0"], "The share of fold b is 0; it must be positive."),
         (["--folds", "0"], "--folds is 0; give 1 or more."),
-        (["--folds", "3"], "2 patients cannot be spread over 3 folds. Ask for fewer folds."),
+        (["--folds", "3"], "2 patients cannot be spread over 3 folds. Ask for fewer folds (--folds)."),
         (["--stratify", "sex"], "cases.csv:1: has no column sex; found PatientID, path, site, label."),
     ],
 )

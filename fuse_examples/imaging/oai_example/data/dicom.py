@@ -4,12 +4,14 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from fuse_examples.imaging.oai_example.data.dicom_files import MAY_BE_A_SLICE, FolderContent, parse_files, parse_folder
 from fuse_examples.imaging.oai_example.data.dicom_frames import Frame, UnusableFrame, frames_of
 from fuse_examples.imaging.oai_example.data.dicom_pixels import same_image, stacked
 from fuse_examples.imaging.oai_example.data.dicom_series import Stack, stack_frames
 from fuse_examples.imaging.oai_example.data.reading import AS_IT_IS, Reading
-from fuse_examples.imaging.oai_example.data.voxels import Voxels
+from fuse_examples.imaging.oai_example.data.voxels import Voxels, bytes_after_rescaling
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.geometry.volume import Grid
 
@@ -18,12 +20,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DicomHeader:
-    """What a series says about itself; `grid` is in file order: columns, rows, slices along the normal."""
+    """What a series says about itself; `grid` is in file order (columns, rows, slices along the normal), `voxel_bytes` after rescaling."""
 
     grid: Grid
     dtype: str
     n_files: int
     description: str
+    voxel_bytes: int
 
 
 def read_dicom_header(path: Path, reading: Reading = AS_IT_IS) -> DicomHeader:
@@ -91,9 +94,11 @@ def _nothing_found(path: Path, content: FolderContent) -> str:
 def _header(stack: Stack) -> DicomHeader:
     first = stack.frames[0]
     signed = first.file.values.get("PixelRepresentation", 0) == 1
+    dtype = np.dtype(f"{'' if signed else 'u'}int{first.file.values.get('BitsAllocated', 16)}")
     return DicomHeader(
         grid=Grid(stack.shape, stack.affine),
-        dtype=f"{'' if signed else 'u'}int{first.file.values.get('BitsAllocated', 16)}",
+        dtype=dtype.name,
         n_files=len({frame.file.path for frame in stack.frames}),
         description=first.description,
+        voxel_bytes=bytes_after_rescaling(dtype, {(frame.slope, frame.intercept) for frame in stack.frames}),
     )

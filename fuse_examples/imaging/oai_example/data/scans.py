@@ -10,7 +10,7 @@ from fuse_examples.imaging.oai_example.data.dicom import read_dicom, read_dicom_
 from fuse_examples.imaging.oai_example.data.dicom_files import has_dicom_preamble, regular_files
 from fuse_examples.imaging.oai_example.data.nifti import is_nifti, read_nifti, read_nifti_header
 from fuse_examples.imaging.oai_example.data.reading import AS_IT_IS, Reading
-from fuse_examples.imaging.oai_example.data.voxels import Voxels, check_image_values, labels_of
+from fuse_examples.imaging.oai_example.data.voxels import Voxels, bytes_after_rescaling, check_image_values, labels_of
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.geometry.volume import Affine, Grid, Volume, from_file_order
 
@@ -22,6 +22,7 @@ class ScanHeader:
     Attributes:
         source: shape and affine in the file's own order; `source.oriented("RAS")` is the grid of `read_volume`.
         dtype: type of the stored voxels, such as "int16".
+        voxel_bytes: what a voxel takes once it is rescaled, as far as the header tells.
         kind: "DICOM" or "NIfTI".
         n_files: files that the volume is made of.
         description: series description (DICOM) or descrip (NIfTI).
@@ -34,6 +35,7 @@ class ScanHeader:
     n_files: int
     description: str
     fingerprint: str
+    voxel_bytes: int
 
 
 def read_header(path: Path, reading: Reading = AS_IT_IS) -> ScanHeader:
@@ -42,9 +44,10 @@ def read_header(path: Path, reading: Reading = AS_IT_IS) -> ScanHeader:
     path, kind = _locate(path)
     if kind == "NIfTI":
         nifti = read_nifti_header(path)
-        return ScanHeader(nifti.grid, nifti.dtype.newbyteorder("=").name, kind, 1, nifti.description, fingerprint)
+        voxel_bytes = bytes_after_rescaling(nifti.dtype, [(nifti.slope, nifti.intercept)])
+        return ScanHeader(nifti.grid, nifti.dtype.newbyteorder("=").name, kind, 1, nifti.description, fingerprint, voxel_bytes)
     dicom = read_dicom_header(path, reading)
-    return ScanHeader(dicom.grid, dicom.dtype, kind, dicom.n_files, dicom.description, fingerprint)
+    return ScanHeader(dicom.grid, dicom.dtype, kind, dicom.n_files, dicom.description, fingerprint, dicom.voxel_bytes)
 
 
 def read_volume(path: Path, reading: Reading = AS_IT_IS) -> Volume:
@@ -98,8 +101,14 @@ def content_fingerprint(path: Path) -> str:
 def _source_files(path: Path) -> list[Path]:
     if not path.exists():
         raise DataError(f"{path}: does not exist.")
-    files = regular_files(path)[0] if path.is_dir() else [path]
-    return [file for file in files if not file.name.startswith(".")]  # a file browser's droppings say nothing about the scan
+    if not path.is_dir():
+        return [path]
+    return [file for file in regular_files(path)[0] if not _is_dropping(file.name)]
+
+
+def _is_dropping(name: str) -> bool:
+    """Whether a file browser has left this beside a scan. Other hidden files may be slices."""
+    return name in (".DS_Store", "Thumbs.db", "desktop.ini") or name.startswith("._")
 
 
 def _stamp(file: Path) -> str:

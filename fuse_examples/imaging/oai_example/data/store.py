@@ -118,8 +118,10 @@ class VolumeStore:
         """
         wanted = [(path, header, "image", self._image_settings) for path, header in images]
         wanted += [(path, header, "mask", _mask_settings(affine_of)) for path, header, affine_of in masks]
-        new = [header for path, header, kind, settings in wanted if not self._is_stored(kind, path, header.fingerprint, settings)]
-        needed = sum(math.prod(header.source.shape) * min(np.dtype(header.dtype).itemsize, 4) for header in new)
+        new = [(header, kind) for path, header, kind, settings in wanted if not self._is_stored(kind, path, header.fingerprint, settings)]
+        # Labels are stored in two bytes at most, whatever the mask's file has.
+        bytes_of_each = [header.voxel_bytes if kind == "image" else min(header.voxel_bytes, 2) for header, kind in new]
+        needed = sum(math.prod(header.source.shape) * size for (header, _), size in zip(new, bytes_of_each, strict=True))
         existing = next(folder for folder in (self.folder, *self.folder.absolute().parents) if folder.exists())
         free = shutil.disk_usage(existing).free
         if needed > free:

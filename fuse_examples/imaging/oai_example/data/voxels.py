@@ -1,5 +1,6 @@
 """Voxel values as readers hand them on: scaled, in the narrowest fitting type, and checked."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,21 @@ def rescaled(stored: Voxels, slope: float, intercept: float) -> Voxels:
         for place, plane in zip(np.moveaxis(values, slowest, 0), np.moveaxis(stored, slowest, 0), strict=True):
             place[...] = plane.astype(np.float64) * slope + intercept
     return values
+
+
+def bytes_after_rescaling(stored: np.dtype[Any], scalings: Iterable[tuple[float, float]]) -> int:
+    """Return the bytes that a voxel of `rescaled` takes, as far as a header tells: wide integers may turn out narrower.
+
+    Args:
+        stored: type of the stored voxels.
+        scalings: every (slope, intercept) of the volume.
+    """
+    pairs = set(scalings)
+    size = min(stored.itemsize, 4)
+    if pairs <= {(1.0, 0.0)}:
+        return size
+    whole = stored.kind in "iu" and all(float(number).is_integer() for pair in pairs for number in pair)
+    return max(size, 2) if whole else 4
 
 
 def narrowed(values: Voxels) -> Voxels:

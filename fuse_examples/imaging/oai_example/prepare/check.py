@@ -1,6 +1,6 @@
 """Check a table of cases before training: what cannot be used, what is odd, and how the scans look.
 
-    python -m fuse_examples.imaging.oai_example.prepare.check CSV [--full] [--write-usable OUT.csv] [--output DIR]
+    python -m fuse_examples.imaging.oai_example.prepare.check CSV [--full] [--channels COLUMN ...] [--write-usable OUT.csv] [--output DIR]
 
 Reads the headers of every scan, every mask in full, and the images that may be copies of others or that are shown; with --full every image.
 Writes check.csv (a row per case) and contact_sheet.png. Ends with exit code 2 if a row cannot be used.
@@ -22,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--write-usable", type=Path, metavar="OUT.csv", help="write the rows that can be used to this table")
     parser.add_argument("--pictures", type=int, default=48, metavar="N", help="cases on the contact sheet; 0 for none")
     parser.add_argument("--mask-affine", choices=["strict", "from_image"], default="strict", help="as the configuration's mask_affine")
+    parser.add_argument(
+        "--channels", nargs="+", default=[], metavar="COLUMN", help="as the configuration's key: image columns; the first one is shown"
+    )
     parser.add_argument("--series", metavar="PATTERN", help="series.description: which volume of a DICOM folder that holds several")
     parser.add_argument("--echo", type=int, metavar="N", help="series.echo")
     parser.add_argument("--largest", action="store_true", help="series.largest")
@@ -42,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = Path(options.output or f"{options.csv.stem}_check")
         usable = [options.write_usable] if options.write_usable else []
         refuse_existing([folder / "check.csv", folder / "contact_sheet.png", *usable], options.overwrite)
-        checked = check_table(options.csv, CheckOptions(options.full, options.pictures, options.workers, options.mask_affine, reading))
+        wanted = CheckOptions(options.full, options.pictures, options.workers, options.mask_affine, reading, tuple(options.channels))
+        checked = check_table(options.csv, wanted)
         written = results.write_results(checked, folder)
         print(f"{results.summary(checked)}\n\nWrote {' and '.join(map(str, written))}.")
         for path in usable:

@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--shares", nargs="+", metavar="NAME=SHARE", help="named folds instead, such as train=0.7 val=0.15 test=0.15")
     parser.add_argument("--stratify", nargs="+", default=[], metavar="COLUMN", help="spread the values of these columns evenly")
     parser.add_argument("--group", nargs="+", default=[], metavar="COLUMN", help="keep rows that agree in these columns together, too")
+    parser.add_argument("--channels", nargs="+", default=[], metavar="COLUMN", help="columns of paths besides path, img_path and seg_path")
     add_output_options(parser, "the new table (default: CSV's name with _folds, beside it)")
     options = parser.parse_args(argv)
 
@@ -30,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         output = Path(options.output) if options.output else options.csv.with_name(f"{options.csv.stem}_folds.csv")
         shares = parse_shares(options.shares) if options.shares else equal_shares(options.folds)
-        chosen = {"stratify": options.stratify, "groups": options.group, "seed": options.seed, "overwrite": options.overwrite}
-        print(split_table(options.csv, output, shares, **chosen))
+        chosen = {"stratify": options.stratify, "groups": options.group, "channels": options.channels, "seed": options.seed}
+        print(split_table(options.csv, output, shares, **chosen, overwrite=options.overwrite))
         print(f"\nWrote {output}. Next:\n  python -m fuse_examples.imaging.oai_example.prepare.check {output}")
 
     return exit_code_of(work)

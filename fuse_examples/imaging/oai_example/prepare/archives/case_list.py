@@ -120,9 +120,12 @@ def _summary(path: Path, masked: Sequence[Row], images: Sequence[Row], descripti
     words = [f"csv_path={path}", f"num_classes={len(description.structures) + 1}"]
     words.append(f'structure_names="[{", ".join(re.sub(r"[^0-9A-Za-z]+", "_", name).strip("_") for name in description.structures)}]"')
     further = _channel_columns(description.channels)[1:]
+    channels = ["img_path", *further] if further else []
     note = f"\nFurther channels are in the columns {', '.join(further)}." if further else ""
+    if channels:
+        words.append(f'channels="[{", ".join(channels)}]"')
     return (
         f"{text_table(['fold', 'images', 'with masks'], rows)}\n\nWrote {path} and {path.with_name('self_supervised.csv')}.{note} Next:\n"
-        f"  python -m fuse_examples.imaging.oai_example.prepare.check {path}\n"
+        f"  python -m fuse_examples.imaging.oai_example.prepare.check {path}{' '.join(['', '--channels', *channels]) if channels else ''}\n"
         f"  python fuse_examples/imaging/oai_example/downstream/segmentation.py --check {' '.join(words)}"
     )

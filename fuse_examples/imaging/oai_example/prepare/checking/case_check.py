@@ -68,7 +68,7 @@ def check_header(case: Case, mask_affine: MaskAffine, reading: Reading) -> Check
 
 
 def check_voxels(checked: CheckedCase, mask_affine: MaskAffine, reading: Reading, *, image: bool, picture: bool) -> CheckedCase:
-    """Read the mask in full and, with `image`, the image; problems are collected, the picture made if it can be."""
+    """Read the mask in full and, with `image`, all channels of the image; problems are collected, the picture made if it can be."""
     if checked.header is None:
         return checked
     problems: list[str] = []
@@ -88,6 +88,11 @@ def check_voxels(checked: CheckedCase, mask_affine: MaskAffine, reading: Reading
             digest = digest_of(volume)
         except DataError as error:
             problems += [f"image {problem}" for problem in error.problems]
+        for path in checked.case.further_images:
+            try:
+                read_volume(path, reading)
+            except DataError as error:
+                problems += [f"image {problem}" for problem in error.problems]
     notes = ("its mask is empty",) if mask is not None and set(labels) == {0} else ()
     tile = tile_of(volume, mask, plane_of(checked.header)) if picture and volume is not None else None
     return replace(checked, problems=(*checked.problems, *problems), labels=labels, digest=digest, tile=tile).noted(*notes)

@@ -62,7 +62,7 @@ def write_results(checked: CheckedTable, folder: Path) -> list[Path]:
 def write_usable(checked: CheckedTable, path: Path) -> int:
     """Write the rows that can be used, with all their columns, to a table of their own; return their number."""
     usable = {entry.case.row for entry in checked.cases if not entry.problems}
-    rows = moved_paths(checked.table, path.parent)
+    rows = moved_paths(checked.table, path.parent, checked.channels)
     kept = [row for row, line in zip(rows, checked.table.lines, strict=True) if line in usable]
     write_table(path, checked.table.header, kept)
     return len(kept)
@@ -94,6 +94,8 @@ def next_command(checked: CheckedTable) -> str:
     if checked.table.has("seg_path"):
         highest = max((label for entry in checked.cases for label in entry.labels), default=0)
         script, further = "downstream/segmentation.py", f" num_classes={highest + 1}"
+    if checked.channels:
+        further += f' channels="[{", ".join(checked.channels)}]"'
     return f"python fuse_examples/imaging/oai_example/{script} --check csv_path={checked.table.path}{further}"
 
 

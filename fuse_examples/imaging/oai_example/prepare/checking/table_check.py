@@ -29,6 +29,7 @@ class CheckOptions:
         workers: threads.
         mask_affine: as the configuration's key.
         reading: as the configuration's keys `series` and `tolerate_uneven_spacing`.
+        channels: as the configuration's key; all are checked, the first is shown and compared with the other rows.
     """
 
     full: bool = False
@@ -36,6 +37,7 @@ class CheckOptions:
     workers: int = os.cpu_count() or 1
     mask_affine: MaskAffine = "strict"
     reading: Reading = AS_IT_IS
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class CheckedTable:
     cases: tuple[CheckedCase, ...]
     remarks: tuple[str, ...]
     shown: tuple[int, ...]
+    channels: tuple[str, ...] = ()
 
     @property
     def unusable(self) -> list[CheckedCase]:
@@ -57,8 +60,11 @@ def check_table(csv_path: Path, options: CheckOptions) -> CheckedTable:
     """Check all cases; raise `DataError` only for a table that cannot be read as one."""
     if options.workers < 1 or options.pictures < 0:
         raise DataError("--workers must be at least 1, --pictures at least 0.")
+    repeated = sorted({name for name in options.channels if options.channels.count(name) > 1})
+    if repeated:
+        raise DataError(f"--channels: {', '.join(repeated)} is named more than once.")
     table = read_text_table(csv_path)
-    cases = read_cases(csv_path, masks=table.has("seg_path") or table.has("img_path"))
+    cases = read_cases(csv_path, masks=table.has("seg_path") or table.has("img_path"), channels=options.channels)
     with collected_warnings() as warnings:
         heads = side_by_side(
             lambda case: check_header(case, options.mask_affine, options.reading), cases, options.workers, "Reading headers", "case"
@@ -72,7 +78,7 @@ def check_table(csv_path: Path, options: CheckOptions) -> CheckedTable:
 
         checked = side_by_side(voxels, range(len(heads)), options.workers, "Reading scans", "case")
     checked = with_notes(_with_warnings(checked, warnings))
-    return CheckedTable(table, tuple(checked), (*torn_patients(checked), *repeated_images(checked)), shown)
+    return CheckedTable(table, tuple(checked), (*torn_patients(checked), *repeated_images(checked)), shown, options.channels)
 
 
 def _chosen(odd: Sequence[bool], count: int) -> tuple[int, ...]:
@@ -93,5 +99,6 @@ def _with_warnings(checked: Sequence[CheckedCase], warnings: Sequence[str]) -> l
     result = []
     for entry in checked:
         notes = [*said.get(str(entry.case.image), []), *(f"mask: {text}" for text in said.get(str(entry.case.mask), []))]
-        result.append(entry.noted(*notes))
+        further = [f"{path.name}: {text}" for path in entry.case.further_images for text in said.get(str(path), [])]
+        result.append(entry.noted(*notes, *further))
     return result

@@ -82,8 +82,7 @@ def assign_folds(groups: Sequence[str], shares: Shares, *, classes: Sequence[Has
 def _check(groups: Sequence[str], shares: Shares) -> None:
     problems = [f"The share of fold {fold} is {share:g}; it must be positive." for fold, share in shares.items() if not share > 0]
     if len(set(groups)) < len(shares):
-        problems.append(
-            f"{len(set(groups))} patient{'s' * (len(set(groups)) != 1)} cannot be spread over {len(shares)} folds. Ask for fewer folds."
-        )
+        patients = f"{len(set(groups))} patient{'s' * (len(set(groups)) != 1)}"
+        problems.append(f"{patients} cannot be spread over {len(shares)} folds. Ask for fewer folds (--folds).")
     if problems:
         raise DataError(problems)

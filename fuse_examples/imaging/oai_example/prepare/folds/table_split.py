@@ -14,7 +14,15 @@ from fuse_examples.imaging.oai_example.prepare.tables.text_table import TextTabl
 
 
 def split_table(
-    csv_path: Path, output: Path, shares: Shares, *, stratify: Sequence[str], groups: Sequence[str], seed: int, overwrite: bool
+    csv_path: Path,
+    output: Path,
+    shares: Shares,
+    *,
+    stratify: Sequence[str],
+    groups: Sequence[str],
+    seed: int,
+    overwrite: bool,
+    channels: Sequence[str] = (),
 ) -> str:
     """Write `csv_path` with a fold per row to `output` and return a summary for the terminal.
 
@@ -22,6 +30,7 @@ def split_table(
         shares: size of each fold by name.
         stratify: columns whose values (their combinations, if several) are spread evenly.
         groups: columns besides PatientID whose equal values stay in one fold; empty cells bind nothing.
+        channels: columns of paths besides path, img_path and seg_path.
 
     Raises:
         DataError: a missing column, an empty PatientID, too few patients, or files that may not be replaced.
@@ -32,7 +41,7 @@ def split_table(
     names = linked_groups(patients, *(table.column(column) for column in groups))
     classes = [" / ".join(values) for values in zip(*(table.column(column) for column in stratify), strict=True)] if stratify else None
     folds = assign_folds(names, shares, classes=classes, seed=seed)
-    rows = [list(row) for row in moved_paths(table, output.parent)]
+    rows = [list(row) for row in moved_paths(table, output.parent, [name for name in channels if table.column(name)])]
     header = list(table.header)
     if "fold" not in header:
         header.append("fold")

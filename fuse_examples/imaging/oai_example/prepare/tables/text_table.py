@@ -115,11 +115,11 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     write_table(path, header, ([row.get(column) for column in header] for row in rows))
 
 
-def moved_paths(table: TextTable, folder: Path) -> tuple[tuple[str, ...], ...]:
-    """Return the table's rows with their relative paths as a table in `folder` has to write them."""
+def moved_paths(table: TextTable, folder: Path, channels: Sequence[str] = ()) -> tuple[tuple[str, ...], ...]:
+    """Return the table's rows with their relative paths as a table in `folder` has to write them; `channels` are columns of paths, too."""
     if folder.resolve() == table.path.parent.resolve():
         return table.rows
-    places = [place for place, name in enumerate(table.header) if name in PATH_COLUMNS]
+    places = [place for place, name in enumerate(table.header) if name in {*PATH_COLUMNS, *channels}]
 
     def moved(place: int, cell: str) -> str:
         if place not in places or not cell or os.path.isabs(cell):

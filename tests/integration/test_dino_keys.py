@@ -41,6 +41,11 @@ CHANGED: dict[str, Any] = {
     "head.n_prototypes": 10,
     "head.use_batch_norm": False,
     "head.norm_last_layer": False,
+    "masking.patch_weight": 0.3,
+    "masking.reconstruction_weight": 0.3,
+    "masking.share_of_views": 0.9,
+    "masking.ratio": [0.8, 0.9],
+    "masking.block_cells": [2, 2],
     "pooling": "max",
     "student_temperature": 0.2,
     "teacher_temperature_start": 0.05,
@@ -96,6 +101,7 @@ def weights_after(cases: Path, results: Path, *words: str) -> dict[str, Tensor]:
         momentum_end=0.95,
         teacher_temperature=0.07,
         teacher_temperature_warmup_epochs=2,
+        masking={"patch_weight": 1.0, "reconstruction_weight": 1.0},
     )
     state: dict[str, Tensor] = read_checkpoint(folder / "checkpoints" / "last.ckpt", "")["state_dict"]
     return state

@@ -15,7 +15,14 @@ from safetensors.torch import load_file
 from fuse_examples.imaging.oai_example.training.checkpoints import read_checkpoint
 
 # 7 cases in batches of 2 and steps of 3 batches: 4 batches and 2 steps an epoch.
-SETTINGS: dict[str, Any] = {"n_epochs": 3, "accumulate_grad_batches": 3, "save_every_n_steps": 1, "momentum_start": 0.9, "warmup_epochs": 1}
+SETTINGS: dict[str, Any] = {
+    "n_epochs": 3,
+    "accumulate_grad_batches": 3,
+    "save_every_n_steps": 1,
+    "momentum_start": 0.9,
+    "warmup_epochs": 1,
+    "masking": {"patch_weight": 1.0, "reconstruction_weight": 1.0},  # drawn in the workers, so they must not depend on them
+}
 
 
 @pytest.fixture(scope="module")

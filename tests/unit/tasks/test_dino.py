@@ -381,9 +381,9 @@ def test_batching_views_keeps_their_order() -> None:
     batch = {"views": views, "n_global": 2}
     student = torch.stack([task.student_head(task.student_backbone.embed(view)) for view in views])
     teacher = torch.stack([task.teacher_head(task.teacher_backbone.embed(view)) for view in views[:2]])
-    _, teacher_logits, _, student_logits = task._both_networks(batch)
-    torch.testing.assert_close(student_logits, student)
-    torch.testing.assert_close(teacher_logits, teacher)
+    outputs = task._both_networks(batch)
+    torch.testing.assert_close(outputs.student_logits, student)
+    torch.testing.assert_close(outputs.teacher_logits, teacher)
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(2, 1), (5, 2)])

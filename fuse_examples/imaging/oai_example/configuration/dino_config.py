@@ -12,12 +12,15 @@ from fuse_examples.imaging.oai_example.configuration.kinds import (
     Axis,
     Columns,
     Count,
+    CountRange,
     Flag,
+    InnerShareRange,
     NotNegative,
     Positive,
     PositiveNumber,
     ScaleRange,
     Share,
+    ShareBelowOne,
     ShareRange,
     Size,
 )
@@ -54,6 +57,29 @@ class ProjectionHeadSettings(Settings):
     norm_last_layer: Flag = inner(True, "Whether the rows of the last layer keep length one; false learns faster and collapses sooner.")
 
 
+class MaskingSettings(Settings):
+    """Masked objectives beside DINO's. Shares and ratios follow 3DINO (Xu et al., 2025)."""
+
+    patch_weight: NotNegative = inner(
+        0.0, "Weight of masked self-distillation, which tells what the teacher says of each masked cell; 1 in 3DINO, 0 for none."
+    )
+    reconstruction_weight: NotNegative = inner(
+        0.0, "Weight of masked reconstruction, which also trains the decoder and exports it; 0 for none."
+    )
+    share_of_views: ShareBelowOne = inner(
+        0.5, "Share of each volume's large views that are masked; the others keep normalisation statistics as whole views make them."
+    )
+    ratio: InnerShareRange = inner((0.2, 0.75), "Smallest and largest share of a masked view that is hidden.")
+    block_cells: CountRange = inner(
+        (1, 3), "Shortest and longest edge of the hidden blocks, in cells of the deepest feature map (unet3d: 8 voxels)."
+    )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any objective needs masks."""
+        return self.patch_weight > 0 or self.reconstruction_weight > 0
+
+
 class ViewAugmentation(AugmentationSettings):
     """Random changes of a view, drawn for each view anew."""
 
@@ -74,6 +100,7 @@ class DINOConfig(StageConfig):
         dino_rules.learning_rate_falls,
         dino_rules.momentum_rises,
         dino_rules.probes_need_both_folds,
+        dino_rules.masks_for_masked_objectives,
     )
 
     crops: CropSettings = volumes(CropSettings, "The views of each volume: boxes cut out in all three axes.")
@@ -81,6 +108,10 @@ class DINOConfig(StageConfig):
     augmentation: ViewAugmentation = augmentation(ViewAugmentation, "Random changes of each view.")
 
     head: ProjectionHeadSettings = task(ProjectionHeadSettings, "The projection head; it is not part of the exported backbone.")
+    masking: MaskingSettings = task(
+        MaskingSettings,
+        "Objectives on parts of the large views that the student is not shown; off until their benefit has been measured.",
+    )
     pooling: Literal["average", "max"] = task("average", "How the deepest feature map becomes one vector.")
     probe_targets: Columns | None = task(
         None,

@@ -39,3 +39,15 @@ def probes_need_both_folds(draft: Draft) -> Iterator[Problem]:
         yield draft.problem("probe_targets is set, and a probe learns from train_folds, which is empty; name them", "train_folds")
     if not testing and not draft["val_folds"]:
         yield draft.problem("probe_targets is set, and probes are scored on val_folds, which is empty; name at least one fold", "val_folds")
+
+
+def masks_for_masked_objectives(draft: Draft) -> Iterator[Problem]:
+    """Masked objectives learn from masked views."""
+    on = [key for key in ("masking.patch_weight", "masking.reconstruction_weight") if draft[key] > 0]
+    if on and draft["masking.share_of_views"] == 0:
+        yield draft.problem(
+            f"masking.share_of_views is 0, so no view is masked and {on[0]} has nothing to weigh; give a share such as 0.5, or set "
+            "the weight to 0",
+            "masking.share_of_views",
+            *on,
+        )

@@ -16,7 +16,15 @@ from torch.utils.checkpoint import checkpoint
 from fuse_examples.imaging.oai_example.catalogue import BACKBONES, resolve
 from fuse_examples.imaging.oai_example.errors import ConfigError
 from fuse_examples.imaging.oai_example.models.norm import unmoved_statistics
-from fuse_examples.imaging.oai_example.models.padding import average_over_image, crop, maximum_over_image, pad, padded_size, padding_share
+from fuse_examples.imaging.oai_example.models.padding import (
+    average_over_image,
+    cell_grid,
+    crop,
+    maximum_over_image,
+    pad,
+    padded_size,
+    padding_share,
+)
 
 Pooling = Literal["average", "max"]
 Option = int | float | str | bool
@@ -108,8 +116,12 @@ class Backbone(nn.Module, ABC):
         Padding does not count: an average weighs each cell by the share of its voxels that are image; a maximum leaves out cells
         without any.
         """
+        return self.pool(self.encode(x)[-1], x.shape[2:])
+
+    def pool(self, deepest: Tensor, size: Sequence[int]) -> Tensor:
+        """`embed` for a deepest map (B, feature_dim, d, h, w) that is there already, of an image of `size`: (B, feature_dim)."""
         pool = maximum_over_image if self.pooling == "max" else average_over_image
-        return pool(self.encode(x)[-1], x.shape[2:], self.size_multiple)
+        return pool(deepest, size, self.size_multiple)
 
     def encoder_parameter_names(self) -> tuple[str, ...]:
         """State-dict names, buffers included, of the encoder."""
@@ -201,12 +213,21 @@ def check_size(backbone: Backbone | type[Backbone], size: Sequence[int], key: st
             f"{key} is {list(size)}, but {backbone.name} trains on {backbone.smallest_size} voxels or more along every axis: "
             f"{', '.join(str(length) for length in dict.fromkeys(short))} is too few. Use a larger size, for example {enough}."
         )
-    cells = [length // backbone.size_multiple for length in padded_size(size, backbone.size_multiple)]
-    if prod(cells) < backbone.smallest_map:
+    if prod(cell_grid(size, backbone.size_multiple)) < backbone.smallest_map:
         larger = [size[0], size[1] * 2, size[2] * 2]
         raise ConfigError(
             f"{key} is {list(size)}, which {backbone.name} reduces to a map of a single voxel, and a single voxel cannot be normalised. "
             f"Use a larger size, for example {larger}."
+        )
+
+
+def check_cells(backbone: Backbone | type[Backbone], size: Sequence[int], key: str) -> None:
+    """Raise ConfigError where the deepest map of an image of `size` is a single cell, of which no part can be masked."""
+    if prod(cell_grid(size, backbone.size_multiple)) < 2:
+        larger = [size[0], size[1] * 2, size[2] * 2]
+        raise ConfigError(
+            f"{key} is {list(size)}, which {backbone.name} reduces to a single cell of {backbone.size_multiple} voxels, and masking hides "
+            f"some cells and shows others. Use a larger size, for example {larger}, or set the weights in masking to 0."
         )
 
 

@@ -21,6 +21,21 @@ def padded_size(size: Sequence[int], multiple: int) -> tuple[int, ...]:
     return tuple(-(-length // multiple) * multiple for length in size)
 
 
+def cell_grid(size: Sequence[int], multiple: int) -> tuple[int, ...]:
+    """Cells of the deepest map along each axis, for an image of `size` and a network that reduces it by `multiple`.
+
+    Each of them holds voxels of the image: less than a cell's length is added along an axis, and half of it on each side.
+    """
+    return tuple(length // multiple for length in padded_size(size, multiple))
+
+
+def voxels_of_cells(cells: Tensor, size: Sequence[int], multiple: int) -> Tensor:
+    """The voxels (B, 1, D, H, W) of an image of `size` that belong to each cell (B, d, h, w) of the deepest map, with its value."""
+    for axis in (1, 2, 3):
+        cells = cells.repeat_interleave(multiple, dim=axis)
+    return crop(cells[:, None], size, multiple)
+
+
 def padding_share(size: Sequence[int], multiple: int) -> float:
     """Share of the padded voxels that are padding: 0 for a size that fits."""
     return 1 - prod(size) / prod(padded_size(size, multiple))

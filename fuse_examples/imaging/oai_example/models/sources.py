@@ -54,7 +54,10 @@ LICENCES = {
 }
 
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
-_BESIDE_A_BACKBONE = ("student_backbone.", "student_head.", "teacher_head.", "head.", "heads.", "criterion.", "loss.", "objective.")
+_BESIDE_A_BACKBONE = (
+    *("student_backbone.", "student_head.", "teacher_head.", "student_patch_head.", "teacher_patch_head.", "reconstruction_head."),
+    *("head.", "heads.", "criterion.", "patch_criterion.", "loss.", "objective."),
+)
 _BESIDE_A_MODEL = ("_model.heads.", "_model.head.", "_losses.", "_metrics.")
 _OUTPUTS = ("out.conv.", "out_tr.final_conv.", "conv_final.2.conv.", "conv_seg.", "fc.")
 _SSL_HEADS = ("norm.", "rotation_", "contrastive_", "conv.", "convTrans3d.", "decoder.", "mask_token")

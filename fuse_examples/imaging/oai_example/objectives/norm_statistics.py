@@ -25,6 +25,11 @@ def statistics_momentum(network: nn.Module, momentum: float) -> Iterator[None]:
             norm.momentum = old
 
 
+def keeps_statistics(network: nn.Module) -> bool:
+    """Whether passes in training mode move running statistics of any layer."""
+    return any(isinstance(module, _BatchNorm) and getattr(module, "statistics", "running") != "instance" for module in network.modules())
+
+
 @torch.no_grad()
 def restore_buffers(network: nn.Module, sound: nn.Module) -> bool:
     """Replace what is not finite in a network's buffers by the values of a network built alike; return whether anything was.

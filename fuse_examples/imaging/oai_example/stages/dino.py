@@ -4,9 +4,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from fuse_examples.imaging.oai_example.configuration.dino_auto import RunSize, number, without_auto
+from fuse_examples.imaging.oai_example.configuration.dino_auto import RunSize, without_auto
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
 from fuse_examples.imaging.oai_example.configuration.precedence import READING, TAUGHT_WITH
+from fuse_examples.imaging.oai_example.data.masking import MaskedCollation, MaskedViews, Masking
 from fuse_examples.imaging.oai_example.data.multi_crop import MultiCrop, PretrainingViews, ViewCollation
 from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
@@ -17,12 +18,12 @@ from fuse_examples.imaging.oai_example.evaluation.probe_watch import PROBE
 from fuse_examples.imaging.oai_example.evaluation.probes import Embedded
 from fuse_examples.imaging.oai_example.evaluation.view_pictures import ViewPictures
 from fuse_examples.imaging.oai_example.geometry.volume import Shape
-from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
-from fuse_examples.imaging.oai_example.models.heads import DINOProjectionHead
+from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_cells, check_size
+from fuse_examples.imaging.oai_example.models.padding import cell_grid
 from fuse_examples.imaging.oai_example.models.weights import save_backbone
-from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
 from fuse_examples.imaging.oai_example.stages.beginning import begin_test, begin_training
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
+from fuse_examples.imaging.oai_example.stages.dino_parts import dino_task, recipe_of, with_decoder_of
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
@@ -36,12 +37,13 @@ from fuse_examples.imaging.oai_example.stages.resolution import (
 from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
 from fuse_examples.imaging.oai_example.stages.stored_cases import store_cases
 from fuse_examples.imaging.oai_example.tasks.dino import ALARMS, DINOTask
-from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer, n_devices
 
 STAGE = "dino"
-CHECKPOINT_KEYS = (*TAUGHT_WITH, *READING, "crops", "head", "pooling", "student_temperature", "centering", "center_momentum")
+CHECKPOINT_KEYS = (
+    *TAUGHT_WITH, *READING, "crops", "head", "masking", "pooling", "student_temperature", "centering", "center_momentum"
+)  # fmt: skip
 """What a checkpoint decides in a test."""
 EXPORTED = "backbone.safetensors"
 log = logging.getLogger(__name__)
@@ -60,9 +62,11 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
     """Pre-train a backbone in its run folder, and export the teacher's."""
     start = begin_training(config, STAGE)
     config, run, weights = start.config, start.run, start.weights
-    backbone = build_configured_backbone(config, with_decoder=False, pooling=config.pooling)
+    backbone = build_configured_backbone(config, with_decoder=with_decoder_of(config), pooling=config.pooling)
     for key, size in _sizes(config).items():
         check_size(backbone, size, key)
+    if config.masking.is_on:
+        check_cells(backbone, config.crops.global_size, "crops.global_size")
     report = weights.load_into(backbone)
     cases = open_cases(config, masks=False, targets=config.probe_targets or ())
     classes = probed_classes(config, cases)
@@ -70,14 +74,14 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
     config, rules = without_auto(resolved(config, backbone), _run_size(config, cases))
     preprocessing = preprocessing_of(config, config.crops.global_size)
     if check:
-        data = _training_data(config, cases, preprocessing, None)
-        try_out(config, _task(config, backbone, _recipe(config)), data, cases, [*_facts(config, data, backbone), *rules])
+        data = _training_data(config, backbone, cases, preprocessing, None)
+        try_out(config, dino_task(config, backbone, recipe_of(config)), data, cases, [*_facts(config, data, backbone), *rules])
         return
     with run.opened(config.dump(), (*start.notes, *seen, *rules)) as environment:
         keep_report(report, run.folder)
         project = project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients, origins=start.origins)
-        task = _task(config, backbone, _recipe(config))
-        data = _training_data(config, cases, preprocessing, run.folder)
+        task = dino_task(config, backbone, recipe_of(config))
+        data = _training_data(config, backbone, cases, preprocessing, run.folder)
         fit_run(
             config,
             run,
@@ -105,7 +109,7 @@ def evaluate(config: DINOConfig, *, check: bool = False) -> None:
     """Embed the cases of the test folds with the teacher; embeddings and collapse statistics go to `test/`."""
     start = begin_test(config, STAGE, CHECKPOINT_KEYS)
     config, run, project = start.config, start.run, start.project
-    task = _task(config, saved_backbone(project, with_decoder=False))
+    task = dino_task(config, saved_backbone(project, with_decoder=with_decoder_of(config)))
     start.fill(task)
     cases = open_cases(config, masks=False, targets=config.probe_targets or (), train_in_test=config.probe_targets is not None)
     classes = probed_classes(config, cases)
@@ -128,19 +132,25 @@ def _embedded(config: DINOConfig, task: DINOTask, volumes: Sequence[CaseVolumes]
     return Embedded([one.case for one in volumes], writer.features().numpy())
 
 
-def _training_data(config: DINOConfig, cases: OpenedCases, preprocessing: Preprocessing, folder: Path | None) -> VolumeDataModule:
+def _training_data(
+    config: DINOConfig, backbone: Backbone, cases: OpenedCases, preprocessing: Preprocessing, folder: Path | None
+) -> VolumeDataModule:
     multi_crop = MultiCrop(config.crops, config.augmentation, preprocessing)
-    on_device = makes_views_on_device(config)
+    on_device, n_global = makes_views_on_device(config), config.crops.n_global
     stored = store_cases(config, cases, folder)
-    train = PretrainingViews(stored.train, multi_crop, config.seed, on_device=on_device)
-    validation = PretrainingViews(stored.evaluation, multi_crop, config.seed, on_device=on_device) if cases.evaluation else None
+    masking = Masking(config.masking, n_global, cell_grid(config.crops.global_size, backbone.size_multiple))
+
+    def views(volumes: Sequence[CaseVolumes]) -> PretrainingViews | MaskedViews:
+        plain = PretrainingViews(volumes, multi_crop, config.seed, on_device=on_device)
+        return MaskedViews(plain, masking) if config.masking.is_on else plain
+
     return VolumeDataModule(
-        train,
-        validation,
+        views(stored.train),
+        views(stored.evaluation) if cases.evaluation else None,
         config.batch_size,
         config.n_workers,
         config.seed,
-        collate=ViewCollation(config.crops.n_global),
+        collate=MaskedCollation(n_global) if config.masking.is_on else ViewCollation(n_global),
         evaluation_batch_size=config.batch_size,
     )
 
@@ -157,34 +167,3 @@ def _sizes(config: DINOConfig) -> dict[str, Shape]:
 
 def _facts(config: DINOConfig, data: VolumeDataModule, backbone: Backbone) -> list[str]:
     return [store_size(data.volumes), *padding_lines(backbone, _sizes(config))]
-
-
-def _task(config: DINOConfig, backbone: Backbone, recipe: DINORecipe | None = None) -> DINOTask:
-    head = DINOProjectionHead(
-        backbone.feature_dim,
-        config.head.hidden_dim,
-        config.head.bottleneck_dim,
-        number(config.head.n_prototypes),
-        config.head.n_layers,
-        use_batch_norm=config.head.use_batch_norm,
-        norm_last_layer=config.head.norm_last_layer,
-    )
-    criterion = DINOLoss(number(config.head.n_prototypes), config.student_temperature, config.center_momentum, config.centering)
-    return DINOTask(backbone, head, criterion, recipe, stop_on_alarm=config.on_collapse == "stop")
-
-
-def _recipe(config: DINOConfig) -> DINORecipe:
-    return DINORecipe(
-        learning_rate=number(config.learning_rate),
-        learning_rate_end=config.learning_rate_end,
-        warmup_epochs=number(config.warmup_epochs),
-        weight_decay=config.weight_decay,
-        weight_decay_end=config.weight_decay_end,
-        momentum_start=number(config.momentum_start),
-        momentum_end=config.momentum_end,
-        teacher_temperature_start=number(config.teacher_temperature_start),
-        teacher_temperature=number(config.teacher_temperature),
-        teacher_temperature_warmup_epochs=number(config.teacher_temperature_warmup_epochs),
-        freeze_last_layer_epochs=config.freeze_last_layer_epochs,
-        koleo_weight=config.koleo_weight,
-    )

@@ -17,6 +17,7 @@ from fuse_examples.imaging.oai_example.errors import UserError
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
 from fuse_examples.imaging.oai_example.objectives.koleo import koleo_loss
+from fuse_examples.imaging.oai_example.objectives.prototypes import PrototypeLoss
 from fuse_examples.imaging.oai_example.objectives.teacher import start_teacher, update_teacher
 from fuse_examples.imaging.oai_example.tasks.dino_alarms import Alarm, alarms_of
 from fuse_examples.imaging.oai_example.tasks.dino_passes import Batch, Outputs, student_outputs, teacher_outputs
@@ -68,7 +69,7 @@ class DINOTask(pl.LightningModule):
         """Copy the teacher from the student, so load weights into `backbone` beforehand.
 
         Args:
-            backbone: the student's, without a decoder.
+            backbone: the student's, without a decoder unless an objective trains it.
             head: (B, F) to (B, K) logits, its last layer being `last_layer`.
             criterion: the loss with its centre.
             recipe: schedules and optimiser values.
@@ -82,7 +83,12 @@ class DINOTask(pl.LightningModule):
         self.criterion = criterion
         self.recipe = recipe or DINORecipe()
         self.stop_on_alarm = stop_on_alarm
-        self._pending_logits: list[Tensor] = []  # the teacher's, of the batches since the last optimiser step
+        self._pairs: list[tuple[nn.Module, nn.Module]] = [
+            (self.student_backbone, self.teacher_backbone),
+            (self.student_head, self.teacher_head),
+        ]
+        # With each loss the teacher's logits of the batches since the last optimiser step, which its centre moves by.
+        self._pending: list[tuple[PrototypeLoss, list[Tensor]]] = [(criterion, [])]
         self._watch = DINOWatch()
         self._is_stepping = False
         self._n_skipped_in_a_row = 0
@@ -92,8 +98,8 @@ class DINOTask(pl.LightningModule):
     def train(self, mode: bool = True) -> "DINOTask":
         """Set the student's mode; the teacher stays in evaluation mode."""
         super().train(mode)
-        self.teacher_backbone.eval()
-        self.teacher_head.eval()
+        for _, teacher in self._pairs:
+            teacher.eval()
         return self
 
     def forward(self, volumes: Tensor) -> Tensor:
@@ -106,21 +112,22 @@ class DINOTask(pl.LightningModule):
         """Start the normalisation statistics, unless the run is resumed."""
         if self.trainer.global_step == 0:
             with self.trainer.precision_plugin.forward_context():
-                start_statistics(self._pairs(), self._student, first_batches(self.trainer, self.device))
+                start_statistics(self._pairs, self._start_pass, first_batches(self.trainer, self.device))
 
     # --- one batch
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; remembers the teacher's logits for the centre."""
-        values = self.values_at(self.trainer.global_step)
-        outputs = self._both_networks(batch)
+        return self._loss(self._both_networks(batch), self.values_at(self.trainer.global_step))
+
+    def _loss(self, outputs: Outputs, values: StepValues) -> Tensor:
         loss: Tensor = self.criterion(outputs.student_logits, outputs.teacher_logits, values.teacher_temperature)
         self._watch_batch(loss.detach(), outputs, values)
         if self.recipe.koleo_weight > 0:
             koleo = torch.stack([koleo_loss(view) for view in outputs.student_features]).mean()
             self.log("train/koleo", koleo.detach())
             loss = loss + self.recipe.koleo_weight * koleo
-        self._pending_logits.append(outputs.teacher_logits)
+        self._pending[0][1].append(outputs.teacher_logits)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -137,10 +144,12 @@ class DINOTask(pl.LightningModule):
         return features
 
     def _both_networks(self, batch: Batch) -> Outputs:
-        return Outputs(*teacher_outputs(self.teacher_backbone, self.teacher_head, batch), *self._student(batch))
+        of_student = student_outputs(self.student_backbone, self.student_head, batch)
+        return Outputs(*teacher_outputs(self.teacher_backbone, self.teacher_head, batch), *of_student)
 
-    def _student(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
-        return student_outputs(self.student_backbone, self.student_head, batch)
+    def _start_pass(self, batch: Batch) -> None:
+        """A pass through all layers of the student that keep statistics."""
+        student_outputs(self.student_backbone, self.student_head, batch)
 
     # --- one optimiser step
 
@@ -165,7 +174,8 @@ class DINOTask(pl.LightningModule):
         """Freeze the last layer in the first epochs, before gradients are clipped, and drop gradients that are not finite."""
         if self.current_epoch < self.recipe.freeze_last_layer_epochs:
             # Gone, not zero: AdamW passes over a parameter without gradient, but decays one whose gradient is zero.
-            _drop_gradients(self.student_head.get_submodule("last_layer"))
+            for head, _ in self._pairs[1:]:
+                _drop_gradients(head.get_submodule("last_layer"))
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
         self._is_stepping = bool(torch.nn.utils.get_total_norm(gradients).isfinite())
         self._watch.step_done(skipped=not self._is_stepping)
@@ -193,19 +203,14 @@ class DINOTask(pl.LightningModule):
             group["weight_decay"] = values.weight_decay if group["decays"] else 0.0
         optimizer.step(closure=optimizer_closure)
         if self._is_stepping:
-            self._update_teacher(values.momentum)
-            self.criterion.update_center(torch.cat(self._pending_logits, dim=1))
+            for student, teacher in self._pairs:
+                update_teacher(student, teacher, values.momentum)
         else:
-            restore_statistics(self._pairs())
-        self._pending_logits.clear()
-
-    def _pairs(self) -> tuple[tuple[nn.Module, nn.Module], ...]:
-        """(student, teacher) of each part."""
-        return (self.student_backbone, self.teacher_backbone), (self.student_head, self.teacher_head)
-
-    def _update_teacher(self, momentum: float) -> None:
-        for student, teacher in self._pairs():
-            update_teacher(student, teacher, momentum)
+            restore_statistics(self._pairs)
+        for criterion, teacher_logits in self._pending:
+            if self._is_stepping:
+                criterion.update_center(torch.cat(teacher_logits, dim=-2))
+            teacher_logits.clear()
 
     # --- what is watched
 

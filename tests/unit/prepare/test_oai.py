@@ -212,11 +212,11 @@ def test_mistakes_in_tables_and_folders(release: tuple[Path, Rows], tmp_path: Pa
     root, listed = release
     tables = tmp_path / "tables"
     write_tables(tables)
-    text = (tables / "Enrollees.txt").read_text()
-    (tables / "Enrollees.txt").write_text(text.replace("2: Incidence", "7: Other"))
+    text = (tables / "Enrollees.txt").read_text(encoding="latin-1")
+    (tables / "Enrollees.txt").write_text(text.replace("2: Incidence", "7: Other"), encoding="latin-1")
     assert run(root, tmp_path / "data", "--tables", str(tables)) == 2
     assert f"{tables / 'Enrollees.txt'}:4: V00COHORT is '7: Other' and P02SEX '1: Male'; codes are 1-3 and 1-2." in capsys.readouterr().err
-    (tables / "enrollees.csv").write_text(text)
+    (tables / "enrollees.csv").write_text(text, encoding="latin-1")
     assert run(root, tmp_path / "data", "--tables", str(tables)) == 2
     assert "holds 2 tables Enrollees (" in capsys.readouterr().err
     assert run(tables, tmp_path / "data") == 2

@@ -145,7 +145,7 @@ class VolumeStore:
     def _content(self, path: Path, stamp: str) -> str:
         """The hash of the scan's bytes, read anew only where the stamp is."""
         record = self._content_record(path, stamp)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # the latter is told where it is to be written
             return record.read_text()
         content = content_fingerprint(path)
         _refuse_changed(path, stamp)

@@ -74,7 +74,11 @@ def loss_of(task: MaskedDINOTask, outputs: Outputs) -> Tensor:
     return task._loss(outputs, RECIPE.at(3, 10, 5))
 
 
-@pytest.mark.parametrize("name", sorted(BACKBONES))
+SLOW = ("segresnet", "swin_unetr")
+NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in sorted(BACKBONES)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_in_masked_voxels_changes_nothing_in_the_student(name: str) -> None:
     """Loss and gradients to the bit, with the same targets; the deepest map has the cells that masks are made of."""
     batch = make_batch(name)

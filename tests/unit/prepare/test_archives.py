@@ -285,6 +285,7 @@ def test_nnunet_channels_patients_and_published_folds(tmp_path: Path, capsys: py
             "file_ending is .mha; only NIfTI",
         ),
         (lambda folder: (folder / "dataset.json").write_text("{"), "cannot be read as the description of a data set"),
+        (lambda folder: (folder / "dataset.json").write_text("[]"), "(it is a list, not an object of names and values)."),
     ],
 )
 def test_mistakes_in_nnunet_folders(spoil, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]

@@ -54,6 +54,7 @@ def interpolate(
         outside: value outside.
         view: (d, h, w), is filled.
     """
+    # In one piece, because compiled code calls compiled functions only, and those would need numba where this module is imported.
     n_z, n_y, n_x = voxels.shape
     _, height, width = view.shape
     flat = voxels.reshape(-1)

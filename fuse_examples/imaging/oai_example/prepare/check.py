@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fuse_examples.imaging.oai_example.prepare.command_line import add_output_options, exit_code_of, parser_of
+from fuse_examples.imaging.oai_example.prepare.command_line import add_output_options, add_reading_options, exit_code_of, parser_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,14 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--full", action="store_true", help="read every image too, not only headers and masks")
     parser.add_argument("--write-usable", type=Path, metavar="OUT.csv", help="write the rows that can be used to this table")
     parser.add_argument("--pictures", type=int, default=48, metavar="N", help="cases on the contact sheet; 0 for none")
-    parser.add_argument("--mask-affine", choices=["strict", "from_image"], default="strict", help="as the configuration's mask_affine")
-    parser.add_argument(
-        "--channels", nargs="+", default=[], metavar="COLUMN", help="as the configuration's key: image columns; the first one is shown"
-    )
-    parser.add_argument("--series", metavar="PATTERN", help="series.description: which volume of a DICOM folder that holds several")
-    parser.add_argument("--echo", type=int, metavar="N", help="series.echo")
-    parser.add_argument("--largest", action="store_true", help="series.largest")
-    parser.add_argument("--tolerate-uneven-spacing", action="store_true", help="as the configuration's key")
+    add_reading_options(parser)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="scans read at the same time")
     add_output_options(parser, "folder for check.csv and contact_sheet.png (default: CSV's name with _check, in the working directory)")
     options = parser.parse_args(argv)

@@ -23,6 +23,18 @@ def add_fold_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="the same seed gives the same folds")
 
 
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the configuration says of reading scans, under its names."""
+    parser.add_argument("--mask-affine", choices=["strict", "from_image"], default="strict", help="as the configuration's mask_affine")
+    parser.add_argument(
+        "--channels", nargs="+", default=[], metavar="COLUMN", help="as the configuration's key: image columns; the first one is shown"
+    )
+    parser.add_argument("--series", metavar="PATTERN", help="series.description: which volume of a DICOM folder that holds several")
+    parser.add_argument("--echo", type=int, metavar="N", help="series.echo")
+    parser.add_argument("--largest", action="store_true", help="series.largest")
+    parser.add_argument("--tolerate-uneven-spacing", action="store_true", help="as the configuration's key")
+
+
 def add_output_options(parser: argparse.ArgumentParser, what: str) -> None:
     """Add `--output` and `--overwrite`."""
     parser.add_argument("--output", type=str, default=None, metavar="PATH", help=what)

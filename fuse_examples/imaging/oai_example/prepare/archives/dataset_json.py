@@ -32,6 +32,8 @@ def read_description(folder: Path) -> Description:
         raise DataError(f"{folder}: holds no dataset.json. Name the folder of the data set, which also holds imagesTr and labelsTr.")
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(content, dict):
+            raise ValueError(f"it is a {type(content).__name__}, not an object of names and values")
         channels = content.get("channel_names") or content.get("modality") or {"0": "image"}
         names = tuple(str(channels[key]) for key in sorted(channels, key=int))
         return Description(_structures(content["labels"], path), names, str(content.get("file_ending", ".nii.gz")), content)

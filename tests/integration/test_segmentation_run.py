@@ -282,3 +282,23 @@ def test_real_dicom_folders_and_their_niftis_are_segmented_alike(
     for name, *_ in rows["dicom"]:
         one, other = (read_mask(tmp_path / form / "test" / "segmentations" / f"{name}.nii.gz").array for form in rows)
         assert np.array_equal(one, other), name
+
+
+def test_sizes_that_are_left_open_are_planned_and_kept(
+    short: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_words = ("resize_to=null", "batch_size=null")
+    assert run_segmentation(monkeypatch, short, *open_words, "--check") == 0
+    printed = capsys.readouterr().out
+    assert [line.split()[1] for line in printed.splitlines() if line.startswith("planned:")] == ["spacing", "patch_size", "batch_size"]
+    assert run_segmentation(monkeypatch, short, *open_words) == 0
+    folder = short.parent / "results" / "balls"
+    kept = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (kept["resize_to"], kept["batch_size"]) == (None, 2)
+    assert all(length % 8 == 0 for length in kept["patch_size"])
+    assert f"planned: patch_size {kept['patch_size']}" in (folder / "log.txt").read_text()
+    resumed = (*open_words, f"resume_training_from={folder / 'checkpoints' / 'last.ckpt'}", "n_epochs=2")
+    assert run_segmentation(monkeypatch, short, *resumed) == 0
+    assert yaml.safe_load((folder / "config.yaml").read_text())["patch_size"] == kept["patch_size"]
+    assert run_segmentation(monkeypatch, short, *open_words, f"test_ckpt={folder / 'checkpoints' / 'best.ckpt'}") == 0
+    assert yaml.safe_load((folder / "test" / "config.yaml").read_text())["patch_size"] == kept["patch_size"]

@@ -19,7 +19,7 @@ COMMON = {"experiment", "csv_path", "train_folds", "val_folds", "test_folds"}
 STAGES = {
     DINOConfig: ("dino", COMMON),
     ClassificationConfig: ("classification", COMMON | {"cls_targets"}),
-    SegmentationConfig: ("segmentation", COMMON | {"num_classes", "structure_names", "resize_to"}),
+    SegmentationConfig: ("segmentation", COMMON | {"num_classes", "structure_names", "resize_to", "batch_size"}),
 }
 schemas = pytest.mark.parametrize("schema", STAGES, ids=lambda schema: STAGES[schema][0])
 

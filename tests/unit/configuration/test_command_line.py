@@ -149,7 +149,7 @@ class TestHelp:
 
 def test_help_shows_type_default_and_meaning() -> None:
     text = help_text(SegmentationConfig)
-    assert "  batch_size: a whole number of at least 1; default 2\n      Cases per step.\n" in text
+    assert "  batch_size: a whole number of at least 1 or null; default null\n      Cases per step. null: planned" in text
     assert "  num_classes: a whole number of at least 2; required\n" in text
     assert "  augmentation.scale_range: a list of 2 numbers above 0; default [0.85, 1.15]\n" in text
     assert "  backbone: 'unet3d', 'swin_unetr', 'segresnet', 'resnet3d' or null; default null\n" in text

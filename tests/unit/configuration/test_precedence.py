@@ -118,7 +118,7 @@ class TestResuming:
             f"cfg.yaml:9: grad_clip: nothing (null) differs from 1.0 {ending}",
             f"cfg.yaml:10: store.path: 'x' differs from nothing (null) {ending}",
             f"command line: augmentation.noise_std=0: augmentation.noise_std: 0.0 differs from 0.05 {ending}",
-            f"command line: batch_size=5: batch_size: 5 differs from 2 {ending}",
+            f"command line: batch_size=5: batch_size: 5 differs from nothing (null) {ending}",
         )
 
     def test_the_same_configuration_resumes(self) -> None:

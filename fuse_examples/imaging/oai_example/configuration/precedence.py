@@ -106,7 +106,7 @@ def check_resume(config: Config, saved: Mapping[str, Any]) -> Config:
         ConfigError: for each other key that differs. A null that stands for something found out (`backbone`, `spacing`, ...) and `auto`
             do not differ: they take the run's value.
     """
-    found_out = (*TAUGHT_WITH, "spacing", "structure_names", "positive_class")
+    found_out = (*TAUGHT_WITH, "patch_size", "spacing", "batch_size", "structure_names", "positive_class")
     keys = [key for key in settings_of(type(config)) if key not in MAY_CHANGE_ON_RESUME and not key.startswith("clearml")]
     free = listed([*(key for key in MAY_CHANGE_ON_RESUME if key in settings_of(type(config))), "clearml*"])
     problems, taken = [], {}

@@ -61,8 +61,10 @@ class SegmentationConfig(StageConfig):
         "widely.",
     )
 
-    resize_to: Size | None = volumes(None, "Size that whole volumes are resized to. Set this or patch_size, the other to null.")
-    patch_size: Size | None = volumes(None, "Size of the patches to train on; prediction slides windows of this size over the volume.")
+    resize_to: Size | None = volumes(None, "Size that whole volumes are resized to. Set this or patch_size or neither.")
+    patch_size: Size | None = volumes(
+        None, "Size of the patches to train on; prediction slides windows of this size over the volume. null without resize_to: planned."
+    )
     spacing: Spacing | None = volumes(
         None, "Voxel size in mm that volumes are resampled to, with patch_size. null: the median of the training cases."
     )
@@ -99,6 +101,9 @@ class SegmentationConfig(StageConfig):
 
     layer_decay: PositiveShare = training(
         1.0, "Factor of the backbone's learning rate for each level of its layers away from the output; 1 for one rate, 0.75 is usual."
+    )
+    batch_size: Positive | None = training(  # type: ignore[assignment]  # null until the run has planned it
+        None, "Cases per step. null: planned from the training cases and the memory."
     )
     validate_every_n_epochs: Positive = training(1, "Validate after every so many epochs.")
     early_stopping_patience: Positive | None = training(

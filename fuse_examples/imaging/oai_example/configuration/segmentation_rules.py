@@ -50,13 +50,10 @@ def losses_fit_the_activation(draft: Draft) -> Iterator[Problem]:
 
 
 def whole_volumes_or_patches(draft: Draft) -> Iterator[Problem]:
-    """Exactly one of resize_to and patch_size, and the keys of patches only with patches."""
+    """At most one of resize_to and patch_size, and the keys of patches only with patches."""
     if draft["resize_to"] is not None and draft["patch_size"] is not None:
         yield draft.problem("resize_to and patch_size are both set; set one, the other to null", "resize_to", "patch_size")
-    if draft["resize_to"] is None and draft["patch_size"] is None and draft["test_ckpt"] is None:
-        text = "neither resize_to nor patch_size is set; set one of them, for example resize_to: [40, 224, 224]"
-        yield draft.problem(text, "resize_to", "patch_size")
-    if draft["patch_size"] is None and draft["test_ckpt"] is None:
+    if draft["resize_to"] is not None and draft["patch_size"] is None and draft["test_ckpt"] is None:
         for key, default in (("spacing", None), ("foreground_share", 0.33), ("patches_per_case", 1), ("overlap", 0.5)):
             if draft[key] != default:
                 yield draft.problem(f"{key} is set, which needs patch_size; set patch_size, or {key} to {shown(default)}", key)

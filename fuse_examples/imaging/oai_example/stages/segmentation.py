@@ -29,6 +29,7 @@ from fuse_examples.imaging.oai_example.stages.cross_validation import CrossValid
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run, log_best_epoch
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
+from fuse_examples.imaging.oai_example.stages.planning import planned
 from fuse_examples.imaging.oai_example.stages.resolution import (
     build_configured_backbone,
     makes_views_on_device,
@@ -64,18 +65,18 @@ def train(config: SegmentationConfig, interruption: Interruption, *, check: bool
     start = begin_training(config, STAGE)
     config, run, weights = start.config, start.run, start.weights
     backbone = build_configured_backbone(config, with_decoder=True)
-    for key, size in _sizes(config).items():
-        check_size(backbone, size, key)
     report = weights.load_into(backbone)
     cases = open_cases(config, masks=True, extra=config.report_by, mask_affine=config.mask_affine)
     seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
-    config = _resolved(config, backbone, cases)
+    config, plan = planned(resolved(config, backbone), backbone, cases)
+    for key, size in _sizes(config).items():
+        check_size(backbone, size, key)
     preprocessing = preprocessing_of(config, config.resize_to, config.patch_size, config.spacing)
     if check:
         data = _training_data(config, cases, preprocessing, None)
-        try_out(config, segmentation_task(config, backbone), data, cases, _facts(config, data, backbone))
+        try_out(config, segmentation_task(config, backbone), data, cases, [*plan, *_facts(config, data, backbone)])
         return
-    with run.opened(config.dump(), (*start.notes, *seen)) as environment:
+    with run.opened(config.dump(), (*start.notes, *seen, *plan)) as environment:
         keep_report(report, run.folder)
         writer = fit_run(
             config,
@@ -132,14 +133,6 @@ def _tested(members: Sequence[Member[SegmentationConfig]]) -> SegmentationTask |
     return tasks[0] if len(tasks) == 1 else SegmentationEnsemble(tasks)
 
 
-def _resolved(config: SegmentationConfig, backbone: Backbone, cases: OpenedCases) -> SegmentationConfig:
-    settled = resolved(config, backbone)
-    if settled.patch_size is None or settled.spacing is not None:
-        return settled
-    assert settled.orientation is not None
-    return resolved(config, backbone, spacing=cases.median_spacing(settled.orientation))
-
-
 def _training_data(config: SegmentationConfig, cases: OpenedCases, preprocessing: Preprocessing, folder: Path | None) -> VolumeDataModule:
     on_device = makes_views_on_device(config)
     stored = _stored(config, cases, folder)
@@ -154,6 +147,7 @@ def _training_data(config: SegmentationConfig, cases: OpenedCases, preprocessing
         config.foreground_share,
         on_device=on_device,
     )
+    assert config.batch_size is not None  # planned
     return VolumeDataModule(
         views,
         EvaluationCases(stored.evaluation, preprocessing),

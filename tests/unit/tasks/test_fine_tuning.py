@@ -79,6 +79,14 @@ def test_one_that_is_frozen_for_good_never_learns(kind: str) -> None:
 
 
 @TASKS
+def test_training_mode_leaves_a_frozen_backbone_in_evaluation(kind: str) -> None:
+    frozen = task_of(kind, freeze_backbone=True, reestimate_norm_statistics="never").train()
+    assert frozen.training
+    assert not any(module.training for module in frozen.backbone.modules())
+    assert task_of(kind, freeze_backbone=False, reestimate_norm_statistics="never").train().backbone.training
+
+
+@TASKS
 def test_each_layers_learning_rate(kind: str) -> None:
     task = task_of(kind, layer_decay=0.5)
     states_after_each_epoch(task, 1)

@@ -24,7 +24,7 @@ from fuse_examples.imaging.oai_example.models.published_layout import PREFIXES, 
 from fuse_examples.imaging.oai_example.models.sources import recognise
 from fuse_examples.imaging.oai_example.models.weights import load_backbone_weights, save_backbone
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import check_fits, saved_backbone
-from fuse_examples.imaging.oai_example.stages.classification import classification_task, covariates_of_network
+from fuse_examples.imaging.oai_example.stages.classification_parts import classification_task, covariates_of_network
 from fuse_examples.imaging.oai_example.stages.segmentation import segmentation_task
 from fuse_examples.imaging.oai_example.stages.starting_weights import ORIGINS
 from fuse_examples.imaging.oai_example.tasks.classification import ClassificationTask

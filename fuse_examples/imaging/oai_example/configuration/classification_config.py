@@ -4,16 +4,14 @@ from typing import ClassVar, Literal
 
 from fuse_examples.imaging.oai_example.configuration import classification_rules, rules
 from fuse_examples.imaging.oai_example.configuration.blocks import VolumeAugmentation
+from fuse_examples.imaging.oai_example.configuration.fine_tuning_config import FineTuningConfig
 from fuse_examples.imaging.oai_example.configuration.kinds import (
     ClassOfTarget,
     Columns,
-    CrossValidation,
     Flag,
-    Names,
     NotNegative,
     Positive,
     PositiveNumber,
-    PositiveShare,
     ShareBelowOne,
     Size,
     Text,
@@ -24,14 +22,11 @@ from fuse_examples.imaging.oai_example.configuration.settings import (
     REQUIRED,
     Settings,
     augmentation,
-    data,
     inner,
     task,
     training,
     volumes,
-    weights,
 )
-from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 
 
 class ClassificationHeadSettings(Settings):
@@ -41,16 +36,12 @@ class ClassificationHeadSettings(Settings):
     hidden_dim: Positive | None = inner(None, "Width of a hidden layer. null: no hidden layer.")
 
 
-class ClassificationConfig(StageConfig):
+class ClassificationConfig(FineTuningConfig):
     """Train a volume classifier, or test one."""
 
     script: ClassVar[str] = "fuse_examples/imaging/oai_example/downstream/classification.py"
     RULES: ClassVar[tuple[rules.Rule, ...]] = (
-        *StageConfig.RULES,
-        rules.validation_folds_are_named,
-        rules.a_backbone_thaws_before_the_end,
-        rules.statistics_of_a_frozen_backbone,
-        rules.cross_validation_trains,
+        *FineTuningConfig.RULES,
         classification_rules.targets_are_columns_of_their_own,
         classification_rules.types_belong_to_targets,
         classification_rules.positive_classes_belong_to_targets,
@@ -58,22 +49,6 @@ class ClassificationConfig(StageConfig):
         classification_rules.sampling_is_by_a_target_with_classes,
         classification_rules.losses_of_classes_need_classes,
         classification_rules.no_flips_where_the_side_is_the_target,
-    )
-
-    cross_validation: CrossValidation | None = data(
-        None,
-        "Number of folds that patients are dealt out to, or folds: those of the column `fold`. Of the cases of train_folds and val_folds "
-        "each fold is tested once, by a run that learnt from the others but for one, on which it was validated. null: a single run.",
-    )
-    report_by: Names = data((), "Columns of the CSV file, such as sex or site, by whose values test metrics are given as well.")
-    freeze_backbone: Flag | Positive = weights(
-        False, "true: the heads alone learn. A number: so in the first so many epochs, then all. false: all from the start."
-    )
-    reestimate_norm_statistics: Literal["auto", "always", "never"] = weights(
-        "auto",
-        "Whether a frozen backbone's running statistics are taken anew from the training cases before the first step. auto: where in "
-        "some layer more than a tenth of the channels lie a standard deviation off, or spread less than half or more than twice as "
-        "widely.",
     )
 
     resize_to: Size = volumes((40, 224, 224), "Size that volumes are resized to.")
@@ -110,10 +85,3 @@ class ClassificationConfig(StageConfig):
     n_bootstrap: Positive = task(2000, "Resamplings of the test patients for the 95 % confidence intervals.")
 
     head_learning_rate: PositiveNumber | None = training(None, "Highest learning rate of the heads. null: learning_rate.")
-    layer_decay: PositiveShare = training(
-        1.0, "Factor of the backbone's learning rate for each level of its layers away from the output; 1 for one rate, 0.75 is usual."
-    )
-    validate_every_n_epochs: Positive = training(1, "Validate after every so many epochs.")
-    early_stopping_patience: Positive | None = training(
-        None, "Stop after so many validations without a better score. null: train all n_epochs."
-    )

@@ -6,34 +6,28 @@ from annotated_types import Ge
 from pydantic import Strict
 
 from fuse_examples.imaging.oai_example.configuration import rules, segmentation_rules
+from fuse_examples.imaging.oai_example.configuration.fine_tuning_config import FineTuningConfig
 from fuse_examples.imaging.oai_example.configuration.kinds import (
     ClassWeights,
-    CrossValidation,
     Flag,
     Names,
     Positive,
     PositiveNumber,
-    PositiveShare,
     Share,
     ShareBelowOne,
     Size,
     Spacing,
 )
 from fuse_examples.imaging.oai_example.configuration.segmentation_augmentation import SegmentationAugmentation
-from fuse_examples.imaging.oai_example.configuration.settings import REQUIRED, augmentation, data, task, training, volumes, weights
-from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
+from fuse_examples.imaging.oai_example.configuration.settings import REQUIRED, augmentation, data, task, training, volumes
 
 
-class SegmentationConfig(StageConfig):
+class SegmentationConfig(FineTuningConfig):
     """Train a volume segmenter, or test one."""
 
     script: ClassVar[str] = "fuse_examples/imaging/oai_example/downstream/segmentation.py"
     RULES: ClassVar[tuple[rules.Rule, ...]] = (
-        *StageConfig.RULES,
-        rules.validation_folds_are_named,
-        rules.a_backbone_thaws_before_the_end,
-        rules.statistics_of_a_frozen_backbone,
-        rules.cross_validation_trains,
+        *FineTuningConfig.RULES,
         segmentation_rules.a_name_for_each_structure,
         segmentation_rules.sheets_are_structures,
         segmentation_rules.losses_fit_the_activation,
@@ -44,21 +38,6 @@ class SegmentationConfig(StageConfig):
 
     mask_affine: Literal["strict", "from_image"] = data(
         "strict", "strict: a mask that lies elsewhere than its image is an error. from_image: the mask takes the image's place in space."
-    )
-    cross_validation: CrossValidation | None = data(
-        None,
-        "Number of folds that patients are dealt out to, or folds: those of the column `fold`. Of the cases of train_folds and val_folds "
-        "each fold is tested once, by a run that learnt from the others but for one, on which it was validated. null: a single run.",
-    )
-    report_by: Names = data((), "Columns of the CSV file, such as sex or site, by whose values test metrics are given as well.")
-    freeze_backbone: Flag | Positive = weights(
-        False, "true: the segmentation head alone learns. A number: so in the first so many epochs, then all. false: all from the start."
-    )
-    reestimate_norm_statistics: Literal["auto", "always", "never"] = weights(
-        "auto",
-        "Whether a frozen backbone's running statistics are taken anew from the training cases before the first step. auto: where in "
-        "some layer more than a tenth of the channels lie a standard deviation off, or spread less than half or more than twice as "
-        "widely.",
     )
 
     resize_to: Size | None = volumes(None, "Size that whole volumes are resized to. Set this or patch_size or neither.")
@@ -99,15 +78,8 @@ class SegmentationConfig(StageConfig):
     )
     n_bootstrap: Positive = task(2000, "Resamplings of the test patients for the 95 % confidence intervals.")
 
-    layer_decay: PositiveShare = training(
-        1.0, "Factor of the backbone's learning rate for each level of its layers away from the output; 1 for one rate, 0.75 is usual."
-    )
     batch_size: Positive | None = training(  # type: ignore[assignment]  # null until the run has planned it
         None, "Cases per step. null: planned from the training cases and the memory."
-    )
-    validate_every_n_epochs: Positive = training(1, "Validate after every so many epochs.")
-    early_stopping_patience: Positive | None = training(
-        None, "Stop after so many validations without a better score. null: train all n_epochs."
     )
 
     @property

@@ -452,7 +452,7 @@ def test_features_of_the_exported_backbone_in_evaluation_and_in_training_mode_co
 
 def test_statistics_start_from_the_global_views_of_the_first_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
     """At learning rate 0 the first layer's statistics are known: the mean over batches of those of its output for global views."""
-    monkeypatch.setattr("fuse_examples.imaging.oai_example.tasks.dino_statistics.STATISTICS_VOLUMES", 5)
+    monkeypatch.setattr("fuse_examples.imaging.oai_example.tasks.first_batches.STATISTICS_VOLUMES", 5)
     started: dict[str, Tensor] = {}
 
     class Start(pl.Callback):

@@ -107,11 +107,6 @@ class DINOProjectionHead(nn.Module):
             logits: Tensor = self.last_layer(F.normalize(projected, dim=-1))
         return logits
 
-    def drop_last_layer_gradients(self) -> None:
-        """Forget the prototypes' gradients, so that the next optimiser step leaves them alone (the recipe's frozen last layer)."""
-        for parameter in self.last_layer.parameters():
-            parameter.grad = None
-
 
 def _head(feature_dim: int, n_classes: int, hidden_dim: int | None, dropout: float) -> nn.Module:
     if hidden_dim is None:

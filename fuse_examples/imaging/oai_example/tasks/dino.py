@@ -22,8 +22,9 @@ from fuse_examples.imaging.oai_example.objectives.teacher import start_teacher, 
 from fuse_examples.imaging.oai_example.tasks.dino_alarms import Alarm, alarms_of
 from fuse_examples.imaging.oai_example.tasks.dino_passes import Batch, Outputs, student_outputs, teacher_outputs
 from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe, StepValues
-from fuse_examples.imaging.oai_example.tasks.dino_statistics import first_batches, restore_statistics, start_statistics
+from fuse_examples.imaging.oai_example.tasks.dino_statistics import restore_statistics, start_statistics
 from fuse_examples.imaging.oai_example.tasks.dino_watch import DINOWatch
+from fuse_examples.imaging.oai_example.tasks.first_batches import first_batches
 from fuse_examples.imaging.oai_example.training.optimisation import parameter_groups
 
 log = logging.getLogger(__name__)
@@ -111,8 +112,9 @@ class DINOTask(pl.LightningModule):
     def on_train_start(self) -> None:
         """Start the normalisation statistics, unless the run is resumed."""
         if self.trainer.global_step == 0:
+            batches = first_batches(self.trainer, self.device, lambda batch: len(batch["views"][0]))
             with self.trainer.precision_plugin.forward_context():
-                start_statistics(self._pairs, self._start_pass, first_batches(self.trainer, self.device))
+                start_statistics(self._pairs, self._start_pass, batches)
 
     # --- one batch
 

@@ -1,20 +1,15 @@
 """Normalisation statistics of a DINO run: where they start from, and what becomes of them when a batch has spoilt them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from itertools import islice
 
-import pytorch_lightning as pl
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from fuse_examples.imaging.oai_example.objectives.norm_statistics import differ_in_buffers, restore_buffers, statistics_momentum
 from fuse_examples.imaging.oai_example.objectives.teacher import update_teacher
 from fuse_examples.imaging.oai_example.tasks.dino_passes import Batch
 
-STATISTICS_VOLUMES = 128
-"""How many volumes normalisation statistics start from."""
 Pairs = Sequence[tuple[nn.Module, nn.Module]]
 """(student, teacher) of each part."""
 
@@ -27,7 +22,7 @@ def start_statistics(pairs: Pairs, compute: Callable[[Batch], object], batches: 
         compute: a pass of a batch through all students, in training mode.
         batches: as training gets them.
     """
-    n_sound = n_volumes = 0
+    n_sound = 0
     for batch in batches:
         with torch.no_grad(), ExitStack() as moving:
             for student, _ in pairs:
@@ -39,24 +34,9 @@ def start_statistics(pairs: Pairs, compute: Callable[[Batch], object], batches: 
             n_sound += 1
             for student, teacher in pairs:
                 update_teacher(student, teacher, momentum=0.0)
-        n_volumes += len(batch["views"][0])
-        if n_volumes >= STATISTICS_VOLUMES:
-            return
 
 
 def restore_statistics(pairs: Pairs) -> bool:
     """Whether the students' statistics were not finite; they are the teachers' then."""
     were_spoilt = [restore_buffers(student, teacher) for student, teacher in pairs]
     return any(were_spoilt)
-
-
-def first_batches(trainer: pl.Trainer, device: torch.device) -> Iterator[Batch]:
-    """Batches of the first epoch, on the device."""
-    loader = trainer.train_dataloader
-    assert loader is not None
-    batches: Iterable[Batch] = loader
-    if isinstance(loader, DataLoader) and loader.batch_sampler is not None:
-        # Made here: workers that persist serve one iterator, and training has taken it.
-        batches = (loader.collate_fn([loader.dataset[index] for index in indices]) for indices in loader.batch_sampler)
-    for batch in islice(batches, int(trainer.num_training_batches)):
-        yield trainer.strategy.batch_to_device(batch, device)

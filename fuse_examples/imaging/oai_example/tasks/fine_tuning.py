@@ -1,22 +1,18 @@
 """What classifier and segmenter share: a pre-trained backbone, which may be frozen for good or in the first epochs."""
 
 import logging
-from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.objectives.norm_statistics import MISFIT_SHARE, reestimate_statistics
+from fuse_examples.imaging.oai_example.tasks.first_batches import first_batches
 from fuse_examples.imaging.oai_example.training.optimisation import is_frozen, layered_parameter_groups
 
 Reestimation = Literal["auto", "always", "never"]
-STATISTICS_VOLUMES = 128
-"""How many training volumes, or patches, normalisation statistics are re-estimated on."""
 log = logging.getLogger(__name__)
 
 
@@ -72,26 +68,12 @@ class FineTuningTask(pl.LightningModule):
         """Take a frozen backbone's statistics anew where they do not fit, unless the run is resumed."""
         if self.trainer.global_step > 0 or not self.backbone_is_frozen or self._reestimate == "never":
             return
+        images = (batch["image"] for batch in first_batches(self.trainer, self.device, lambda batch: len(batch["image"])))
         with self.trainer.precision_plugin.forward_context():
-            share = reestimate_statistics(self.backbone, self._features, self._first_images(), always=self._reestimate == "always")
+            share = reestimate_statistics(self.backbone, self._features, images, always=self._reestimate == "always")
         if share is None:
             log.info("norm statistics: the frozen backbone keeps none")
             return
         taken = self._reestimate == "always" or share > MISFIT_SHARE
         done = "re-estimated on the training cases" if taken else "kept as the weights have them"
         log.info("norm statistics: up to %.0f %% of a layer's channels do not fit the training cases; %s", 100 * share, done)
-
-    def _first_images(self) -> Iterator[Tensor]:
-        """Images of the first epoch's first batches, on the device."""
-        loader = self.trainer.train_dataloader
-        assert loader is not None
-        batches: Iterable[dict[str, Any]] = loader
-        if isinstance(loader, DataLoader) and loader.batch_sampler is not None:
-            # Made here: workers that persist serve one iterator, and training has taken it.
-            batches = (loader.collate_fn([loader.dataset[index] for index in indices]) for indices in loader.batch_sampler)
-        n_images = 0
-        for batch in islice(batches, int(self.trainer.num_training_batches)):
-            yield self.trainer.strategy.batch_to_device(batch, self.device)["image"]
-            n_images += len(batch["image"])
-            if n_images >= STATISTICS_VOLUMES:
-                return

@@ -18,7 +18,7 @@ WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 4.0])
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_without_focus_the_class_loss_is_torchs_cross_entropy(smoothing: float) -> None:
-    expected = F.cross_entropy(OUTPUTS, LABELS, weight=WEIGHTS, label_smoothing=smoothing)
+    expected = F.cross_entropy(OUTPUTS, LABELS, weight=WEIGHTS, label_smoothing=smoothing, reduction="none").mean()
     torch.testing.assert_close(ClassObjective(WEIGHTS, label_smoothing=smoothing).loss(OUTPUTS, LABELS), expected)
 
 
@@ -28,7 +28,7 @@ def test_the_focal_loss_written_out() -> None:
         p = math.exp(outputs[label]) / sum(map(math.exp, outputs))
         terms.append(-WEIGHTS[label].item() * (1 - p) ** 2 * math.log(p))
     found = ClassObjective(WEIGHTS, focal_gamma=2.0).loss(OUTPUTS, LABELS)
-    assert float(found) == pytest.approx(sum(terms) / float(WEIGHTS[LABELS].sum()), rel=1e-5)
+    assert float(found) == pytest.approx(sum(terms) / len(terms), rel=1e-5)
 
 
 def test_the_focal_loss_of_a_certain_case_has_a_finite_gradient() -> None:
@@ -46,8 +46,15 @@ def test_the_grade_loss_written_out() -> None:
             if grade >= k:
                 p = 1 / (1 + math.exp(-logit))
                 total -= WEIGHTS[grade].item() * math.log(p if grade > k else 1 - p)
-                count += WEIGHTS[grade].item()
+                count += 1
     assert float(GradeObjective(WEIGHTS).loss(outputs, LABELS)) == pytest.approx(total / count, rel=1e-5)
+
+
+@pytest.mark.parametrize(("objective", "outputs"), [(ClassObjective(WEIGHTS), OUTPUTS), (GradeObjective(WEIGHTS), OUTPUTS[:, :3])])
+def test_a_weight_counts_in_a_batch_of_one(objective: ClassObjective | GradeObjective, outputs: torch.Tensor) -> None:
+    plain = type(objective)(torch.ones(4))
+    for case, label in zip(outputs.split(1), LABELS.split(1), strict=True):
+        torch.testing.assert_close(objective.loss(case, label), WEIGHTS[label[0]] * plain.loss(case, label))
 
 
 def test_probabilities_of_grades_are_products_of_conditional_ones() -> None:

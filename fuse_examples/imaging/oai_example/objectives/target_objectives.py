@@ -66,14 +66,18 @@ class ClassObjective:
         self.n_outputs = len(self.class_weights)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Mean over cases, weighted as their labels, of -sum_k q_k w_k (1 - p_k)^gamma log p_k, with q the smoothed label."""
+        """Mean over cases of -sum_k q_k w_k (1 - p_k)^gamma log p_k, with q the smoothed label.
+
+        Divided by the number of cases and not by the sum of their weights: that would cancel the weights of a batch of one, and of any
+        batch whose cases are of one class.
+        """
         weights = self.class_weights.to(outputs.device)
         log_p = outputs.log_softmax(dim=1)
         aimed = F.one_hot(labels, self.n_outputs).to(log_p) * (1 - self.label_smoothing) + self.label_smoothing / self.n_outputs
         terms = -aimed * weights * log_p
         if self.focal_gamma:
             terms = terms * (1 - log_p.exp()).clamp_min(1e-12) ** self.focal_gamma
-        return terms.sum() / weights[labels].sum()
+        return terms.sum() / len(labels)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Probabilities (B, K)."""
@@ -107,12 +111,12 @@ class GradeObjective:
         self.n_outputs = len(self.class_weights) - 1
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Weighted mean of the binary cross-entropies over all pairs of a case and an output that learns from it."""
+        """Mean over all pairs of a case and an output that learns from it of the binary cross-entropy times the case's weight."""
         grades = torch.arange(self.n_outputs, device=outputs.device)
         above, asked = labels[:, None] > grades, labels[:, None] >= grades
         weights = self.class_weights.to(outputs.device)[labels][:, None] * asked
         terms = F.binary_cross_entropy_with_logits(outputs, above.to(outputs), reduction="none")
-        return (terms * weights).sum() / weights.sum()
+        return (terms * weights).sum() / asked.sum()
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Probabilities (B, K) of each grade."""

@@ -9,6 +9,7 @@ import pytest
 from fuse_examples.imaging.oai_example.evaluation.classification_report import write_classification_report
 from fuse_examples.imaging.oai_example.evaluation.classification_results import write_classification_results
 from fuse_examples.imaging.oai_example.evaluation.classified_cases import ClassifiedCase, ContinuousTarget, Target, read_classified
+from fuse_examples.imaging.oai_example.evaluation.learning_curves import Curve, CurvePlot
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.run_facts import RunFacts
 
@@ -31,7 +32,7 @@ def cases(n: int = 60) -> list[ClassifiedCase]:
 
 def written(folder: Path, made: list[ClassifiedCase]) -> tuple[dict, str, list[list[str]]]:
     metrics = write_classification_results(folder, made, [COHORT, GRADE], Bootstrap(100))
-    run = RunFacts("cohort", curves={"loss": {"val/loss": ([0, 1], [1.0, 0.5])}, "nothing": {}})
+    run = RunFacts("cohort", curves=[CurvePlot("Loss", {"validation": Curve([1, 2], [1.0, 0.5])}), CurvePlot("Nothing", {})])
     html = write_classification_report(folder, run, made, [COHORT, GRADE], metrics).read_text()
     rows = [[unescape(cell) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row)] for row in re.findall(r"<tr>(.*?)</tr>", html)]
     return metrics, html, rows
@@ -77,7 +78,7 @@ def test_plots_are_files_of_their_own_under_safe_names(tmp_path: Path) -> None:
         + [f"{kind}_{name}.png" for kind in kinds for name in ("V00COHORT", "KL_grade_side")]
     )
     assert html.count("data:image/png") == 9
-    assert "Learning curves" in html
+    assert "Loss over epochs; at the end validation 0.5 at epoch 2" in html
 
 
 @pytest.mark.parametrize("kind", ["one class", "no truth"])

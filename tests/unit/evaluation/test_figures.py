@@ -61,13 +61,6 @@ def test_confusion_plot_counts_and_shades_by_row() -> None:
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "truth")
 
 
-def test_learning_curves_are_drawn_over_their_epochs() -> None:
-    axes = figures.learning_curves({"train/loss": ([0, 1, 2], [3, 2, 1]), "val/loss": ([0, 2], [3, 2])}, "loss").axes[0]
-    assert axes.lines[1].get_xydata().tolist() == [[0, 3], [2, 2]]
-    assert axes.get_ylabel() == "loss"
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["train/loss", "val/loss"]
-
-
 def test_pictures_do_not_depend_on_the_moment_or_on_pyplots_settings(tmp_path) -> None:
     def picture() -> bytes:
         return figures.png_bytes(figures.box_plot({"a": [0.5, 0.7]}, "Dice"))

@@ -52,7 +52,7 @@ def tiny_run(
         n_epochs=n_epochs,
         accelerator="cpu",
         precision="fp32",
-        callbacks=[writer, *callbacks],
+        callbacks=[*callbacks, writer],
         loggers=loggers,
         **trainer_options,
     )

@@ -7,15 +7,17 @@ from typing import Any
 from fuse_examples.imaging.oai_example.evaluation.baseline_results import baseline_section
 from fuse_examples.imaging.oai_example.evaluation.classification_pictures import class_pictures, number_pictures
 from fuse_examples.imaging.oai_example.evaluation.classified_cases import AnyTarget, ClassifiedCase, ContinuousTarget, Target
+from fuse_examples.imaging.oai_example.evaluation.plain_words import MEANINGS, reading_section
 from fuse_examples.imaging.oai_example.evaluation.report import Block, Paragraph, Report, Section, Table
 from fuse_examples.imaging.oai_example.evaluation.run_facts import (
     RunFacts,
-    configuration_section,
     curves_section,
     data_section,
     interval_text,
+    intervals_explained,
     level_text,
     notes_of,
+    repeat_section,
     run_section,
     three_digits,
 )
@@ -55,14 +57,14 @@ def write_classification_report(
         targets: the targets, as given to `write_classification_results`.
         metrics: what that returned.
     """
-    sections = [_headline(targets, metrics), run_section(run), data_section(cases)]
+    sections = [_headline(targets, metrics), run_section(run), data_section(cases, run), curves_section(run)]
     for target in targets:
         entry = metrics[target.name]
         sections.append(_target_section(folder, target, cases, entry))
         sections += baseline_section(target, entry, READABLE)
         chosen = {name: READABLE[name] for name in OF_SUBGROUPS[target.kind]}
         sections += subgroup_section(f"{target.name} in subgroups", entry.get("subgroups", {}), chosen)
-    sections += [*curves_section(run.curves), configuration_section(run)]
+    sections += [_reading(targets, metrics), repeat_section(run)]
     patients = len({case.patient for case in cases})
     folds = f", test folds: {', '.join(run.test_folds)}" if run.test_folds else ""
     path = folder / "report.html"
@@ -92,7 +94,7 @@ def _target_section(folder: Path, target: AnyTarget, cases: Sequence[ClassifiedC
         metrics |= dict(each)
     blocks += [Paragraph(text, "note") for text in notes_of(metrics)]
     pictures = class_pictures(folder, target, cases, entry) if isinstance(target, Target) else number_pictures(folder, target, cases)
-    return Section(target.name, [*blocks, *pictures, Paragraph(_rules(target, entry), "note")])
+    return Section(target.name, [*blocks, *pictures, *_decision(target, entry)])
 
 
 def _row(name: str, entry: Mapping[str, Any]) -> list[str]:
@@ -124,8 +126,17 @@ def _meaning(target: AnyTarget, entry: Mapping[str, Any]) -> str:
     return what + grades + absent + missing
 
 
-def _rules(target: AnyTarget, entry: Mapping[str, Any]) -> str:
-    settings, rules = entry["bootstrap"], entry["rules"]
-    definitions = ". ".join(f"{READABLE[name][0].upper() + READABLE[name][1:]}: {rules[name]}" for name in rules_of(target))
-    decision = f" Predicted class: {rules['predicted class']}." if "predicted class" in rules else ""
-    return f"{definitions}.{decision} Intervals: {rules['interval']}, {settings['n_resamples']} resamples."
+def _decision(target: AnyTarget, entry: Mapping[str, Any]) -> list[Block]:
+    """How a class is called, where there are classes."""
+    rule = entry["rules"].get("predicted class")
+    return [Paragraph(f"Predicted class: {rule}.", "note")] if rule else []
+
+
+def _reading(targets: Sequence[AnyTarget], metrics: Mapping[str, Any]) -> Section:
+    """What the metrics of all targets mean, and how they are defined."""
+    how: dict[str, str] = {}
+    for target in targets:
+        how |= {READABLE[name]: rule for name, rule in metrics[target.name]["rules"].items() if name in READABLE}
+    first = metrics[targets[0].name]
+    more = f"Intervals: {intervals_explained(first)} {first['rules']['interval'].capitalize()}."
+    return reading_section([name for name in READABLE.values() if name in how and name in MEANINGS], more, how=how)

@@ -82,7 +82,7 @@ def roc_plot(curves: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> Figure:
     axes = plain_axes(figure)
     axes.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle=":", label="chance")
     for index, (name, (x, y)) in enumerate(curves.items()):
-        axes.plot(x, y, color=PALETTE[index % len(PALETTE)], linewidth=2, linestyle=_line_style(index), label=name)
+        axes.plot(x, y, color=PALETTE[index % len(PALETTE)], linewidth=2, linestyle=line_style(index), label=name)
     axes.set(
         xlabel="1 - specificity (false-positive rate)", ylabel="sensitivity (true-positive rate)", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01)
     )
@@ -99,7 +99,7 @@ def precision_recall_plot(curves: Mapping[str, tuple[NDArray[Any], NDArray[Any]]
     for index, (name, (x, y)) in enumerate(curves.items()):
         colour = PALETTE[index % len(PALETTE)]
         # Up to each recall the precision of its own threshold holds: the area under the steps is the average precision.
-        axes.step(x, y, where="pre", color=colour, linewidth=2, linestyle=_line_style(index), label=name)
+        axes.step(x, y, where="pre", color=colour, linewidth=2, linestyle=line_style(index), label=name)
         axes.axhline(prevalence[name], color=colour, linewidth=1, linestyle=":")
     axes.set(xlabel="recall (sensitivity)", ylabel="precision (positive predictive value)", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.set_aspect("equal")
@@ -126,28 +126,6 @@ def confusion_plot(counts: NDArray[Any], classes: Sequence[str]) -> Figure:
     return figure
 
 
-def learning_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], axis_label: str) -> Figure:
-    """Draw values over epochs: legend text -> (epochs, values)."""
-    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
-    axes = plain_axes(figure)
-    for index, (name, (epochs, values)) in enumerate(curves.items()):
-        marker = "o" if len(values) < 25 else None
-        axes.plot(
-            epochs,
-            values,
-            color=PALETTE[index % len(PALETTE)],
-            linestyle=_line_style(index),
-            linewidth=1.8,
-            marker=marker,
-            markersize=4,
-            label=name,
-        )
-    axes.set(xlabel="epoch", ylabel=axis_label)
-    axes.grid(color=FAINT, linewidth=0.7)
-    axes.legend(frameon=False, fontsize=9)
-    return figure
-
-
 def plain_axes(figure: Figure) -> Axes:
     """Return axes without frame, with readable labels."""
     axes = figure.add_subplot()
@@ -163,7 +141,8 @@ def _spread(count: int) -> NDArray[np.float64]:
     return np.asarray((np.arange(count) * 0.6180339887 % 1 - 0.5) * 0.36)
 
 
-def _line_style(index: int) -> str:
+def line_style(index: int) -> str:
+    """Return the line style of the curve with this index, which tells it apart without its colour."""
     return ("-", "--", "-.", ":")[index % 4]
 
 

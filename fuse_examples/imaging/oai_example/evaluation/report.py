@@ -1,16 +1,23 @@
 """One self-contained HTML page: text, tables and pictures of a run, readable on a screen, in the dark and on paper.
 
-Sections are small objects with a `html()`; a stage puts together those it needs. Everything that is not written here is escaped.
+Sections are small objects with a `html()`; a stage puts together those it needs. Everything that is not written here is escaped, and the
+page's own policy lets nothing run but its script and nothing load from elsewhere.
 """
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from html import escape
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
+from fuse_examples.imaging.oai_example.evaluation.report_style import SCRIPT, STYLE
 from fuse_examples.imaging.oai_example.evaluation.whole_files import write_whole
+
+MOST_BYTES = 10_000_000
+"""Size that a page stays under; the last plots are left out where it would not."""
+_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp"}
 
 
 class Block(Protocol):
@@ -70,25 +77,29 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG inside the page.
+    """An image inside the page.
 
     Attributes:
-        png: the file's bytes.
+        png: the file's bytes: PNG, JPEG or WebP.
         alt: what it shows, for those who do not see it.
         caption: the line below it.
         width: the widest it is shown, in CSS pixels.
+        kind: "plot" for dark ink on white, which is turned over in the dark, "scan" for what must keep its grey values.
+        file: its name where it is also a file beside the page.
     """
 
     png: bytes
     alt: str
     caption: str = ""
     width: int = 960
+    kind: str = "plot"
+    file: str = ""
 
     def html(self) -> str:
         """Return a <figure>."""
         caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
-        source = f"data:image/png;base64,{b64encode(self.png).decode('ascii')}"
-        return f'<figure style="max-width:{self.width}px"><img src="{source}" alt="{escape(self.alt)}">{caption}</figure>'
+        image = f'<img src="{data_address(self.png)}" alt="{escape(self.alt)}">'
+        return f'<figure class="{escape(self.kind)}" style="max-width:{self.width}px">{image}{caption}</figure>'
 
 
 @dataclass(frozen=True)
@@ -111,19 +122,33 @@ class Folded:
 
     def html(self) -> str:
         """Return a <details> with preformatted text."""
-        return f"<details><summary>{escape(self.summary)}</summary><pre>{escape(self.text)}</pre></details>"
+        return f'<details><summary>{escape(self.summary)}</summary><pre tabindex="0">{escape(self.text)}</pre></details>'
 
 
 @dataclass(frozen=True)
-class Section:
-    """A heading and its blocks."""
+class Subsection:
+    """A heading below a section's and its blocks."""
 
     title: str
     blocks: Sequence[Block]
 
     def html(self) -> str:
+        """Return a heading and what follows it."""
+        return f"<h3>{escape(self.title)}</h3>{''.join(block.html() for block in self.blocks)}"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and its blocks; the page's list of contents leads to it."""
+
+    title: str
+    blocks: Sequence[Block]
+    anchor: str = ""
+
+    def html(self) -> str:
         """Return a <section>."""
-        return f"<section><h2>{escape(self.title)}</h2>{''.join(block.html() for block in self.blocks)}</section>"
+        identifier = f' id="{escape(self.anchor)}"' if self.anchor else ""
+        return f"<section{identifier}><h2>{escape(self.title)}</h2>{''.join(block.html() for block in self.blocks)}</section>"
 
 
 @dataclass(frozen=True)
@@ -136,71 +161,59 @@ class Report:
 
     def html(self) -> str:
         """Return the whole document; it refers to nothing outside itself."""
-        body = "\n".join(section.html() for section in self.sections)
+        named = [replace(section, anchor=f"section-{number}") for number, section in enumerate(self.sections, start=1)]
+        body = "\n".join(section.html() for section in named)
         subtitle = f'<p class="subtitle">{escape(self.subtitle)}</p>' if self.subtitle else ""
+        contents = "".join(f'<li><a href="#{section.anchor}">{escape(section.title)}</a></li>' for section in named)
         return (
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
+            f'<meta http-equiv="Content-Security-Policy" content="{_policy()}">\n'
             '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
             f"<title>{escape(self.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-            f"<header><h1>{escape(self.title)}</h1>{subtitle}</header>\n{body}\n</main>\n</body>\n</html>\n"
+            f"<header><h1>{escape(self.title)}</h1>{subtitle}</header>\n"
+            f'<nav aria-label="Contents"><ul>{contents}</ul></nav>\n{body}\n</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n'
         )
 
-    def write(self, path: Path) -> None:
-        """Write the page, whole or not at all."""
-        write_whole(path, self.html())
+    def write(self, path: Path, most_bytes: int = MOST_BYTES) -> None:
+        """Write the page, whole or not at all; of plots that would make it larger than `most_bytes` only a line is left, the last first."""
+        report, text = self, self.html()
+        while len(text.encode()) > most_bytes and (last := _last_plot(report.sections)) is not None:
+            report = replace(report, sections=[_without(section, last) for section in report.sections])
+            text = report.html()
+        write_whole(path, text)
 
 
-STYLE = """
-:root { --ink: #1d2125; --faint: #5c6670; --line: #d5dae0; --paper: #ffffff; --page: #f4f6f8; --accent: #0b5cab; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ec; --faint: #a3adb8; --line: #39424c; --paper: #1b2127; --page: #12161a; --accent: #7db8f2; }
-}
-* { box-sizing: border-box; }
-html { background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, "Segoe UI", "Liberation Sans", "DejaVu Sans", sans-serif; }
-body { margin: 0; }
-main { max-width: 1040px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
-header { border-bottom: 3px solid var(--accent); margin-bottom: 1.5rem; }
-h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .25rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; margin: 0 0 .75rem; }
-section { background: var(--paper); border: 1px solid var(--line); border-radius: 8px; padding: 1.1rem 1.25rem; margin: 0 0 1.25rem; }
-p { margin: .5rem 0; max-width: 75ch; }
-.subtitle { color: var(--faint); margin: 0 0 1rem; }
-.note { border-left: 4px solid var(--accent); padding: .1rem 0 .1rem .75rem; color: var(--faint); font-size: .93rem; }
-.headline { font-size: 1.25rem; max-width: none; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.25rem; margin: 0; }
-dt { color: var(--faint); }
-dd { margin: 0; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; margin: .75rem 0; }
-table { border-collapse: collapse; min-width: 60%; }
-caption { text-align: left; color: var(--faint); font-size: .93rem; padding-bottom: .4rem; }
-th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-thead th { border-bottom: 2px solid var(--faint); white-space: nowrap; }
-tbody th { font-weight: 500; }
-table.numbers td, table.numbers thead th:not(:first-child) { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-figure { margin: .9rem 0; }
-img { width: 100%; height: auto; display: block; border-radius: 6px; }
-figcaption { color: var(--faint); font-size: .93rem; margin-top: .35rem; }
-.row { display: flex; flex-wrap: wrap; gap: 0 1.25rem; }
-.row > figure { flex: 1 1 340px; }
-summary { cursor: pointer; color: var(--accent); }
-pre { overflow-x: auto; font: .85rem/1.45 ui-monospace, "Liberation Mono", "DejaVu Sans Mono", monospace; }
-@media (max-width: 600px) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; } }
-@media print {
-  :root { --ink: #000; --faint: #444; --line: #bbb; --paper: #fff; --page: #fff; --accent: #000; }
-  html { font-size: 10.5pt; }
-  main { max-width: none; padding: 0; }
-  section { border: 0; padding: 0; border-radius: 0; }
-  figure, tr { break-inside: avoid; }
-  img { width: auto; max-width: 100%; max-height: 105mm; }
-  .row > figure { flex: 0 1 47%; }
-  .scroll { overflow: visible; }
-  th, td { padding: .25rem .5rem; }
-  table { font-size: .88em; }
-  h2 { break-after: avoid; }
-  pre { white-space: pre-wrap; overflow-wrap: anywhere; }
-  details::details-content { content-visibility: visible; block-size: auto; }
-  @page { margin: 16mm; }
-}
-"""
+def data_address(content: bytes) -> str:
+    """Return an image's bytes as an address that needs no network."""
+    kind = next((kind for start, kind in _KINDS.items() if content.startswith(start)), "png")
+    return f"data:image/{kind};base64,{b64encode(content).decode('ascii')}"
+
+
+def _policy() -> str:
+    allowed = b64encode(sha256(SCRIPT.encode()).digest()).decode("ascii")
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
+
+
+def _pictures(blocks: Sequence[Any]) -> Iterator[Picture]:
+    for block in blocks:
+        if isinstance(block, Picture):
+            yield block
+        yield from _pictures(getattr(block, "blocks", ()))
+
+
+def _last_plot(sections: Sequence[Section]) -> Picture | None:
+    return next(iter(reversed(list(_pictures(sections)))), None)
+
+
+Part = TypeVar("Part")
+
+
+def _without(block: Part, picture: Picture) -> Part:
+    """The block with a line in the place of one picture."""
+    blocks = getattr(block, "blocks", None)
+    if blocks is None:
+        return block
+    line = f"{picture.caption or picture.alt} Left out to keep this page small{f'; see {picture.file}' if picture.file else ''}."
+    changed = [Paragraph(line, "note") if one is picture else _without(one, picture) for one in blocks]
+    return replace(block, blocks=changed)  # type: ignore[type-var]  # what has blocks is a dataclass

@@ -17,6 +17,8 @@ from fuse_examples.imaging.oai_example.evaluation.whole_files import write_json,
 from fuse_examples.imaging.oai_example.geometry.volume import Grid
 
 MEAN = "mean"  # the entry beside the structures
+WORST_SHOWN = 5  # cases that a report shows from the lower end
+_ORDINALS = ("", "2nd", "3rd", "4th", "5th")
 RULES = {
     "dice": "2 |T ∩ P| / (|T| + |P|) on the input's own grid",
     "surface_dice": "share of both surfaces' voxels that lie within the tolerance of the other surface",
@@ -141,13 +143,28 @@ def write_segmentation_results(
     return metrics
 
 
+def shown_cases(cases: Sequence[CasePrediction], metric: str = "dice") -> list[tuple[str, CasePrediction]]:
+    """Return the cases that the report shows with their ranks in words: the five of the lowest mean score, the median, the best."""
+    ranked = _ranked(cases, metric)
+    ranks = {place: "lowest" if place == 0 else f"{_ORDINALS[place]} lowest" for place in range(min(WORST_SHOWN, len(ranked)))}
+    if ranked:
+        for place, name in (((len(ranked) - 1) // 2, "median"), (len(ranked) - 1, "highest")):
+            ranks[place] = f"{ranks[place]}, {name}" if place in ranks else name
+    return [(rank, ranked[place]) for place, rank in ranks.items()]
+
+
 def choose_examples(cases: Sequence[CasePrediction], metric: str = "dice") -> dict[str, CasePrediction]:
     """Return the worst, the median and the best case by mean score, for pictures; fewer if there are fewer cases."""
-    ranked = sorted((case for case in cases if not np.isnan(case.mean(metric))), key=lambda case: (case.mean(metric), case.name))
+    ranked = _ranked(cases, metric)
     if not ranked:
         return {}
     chosen = {"worst": ranked[0], "median": ranked[(len(ranked) - 1) // 2], "best": ranked[-1]}
     return {role: case for role, case in chosen.items() if role == "worst" or case is not ranked[0]}
+
+
+def _ranked(cases: Sequence[CasePrediction], metric: str) -> list[CasePrediction]:
+    """The cases that have a score, the lowest first; of equal ones by name."""
+    return sorted((case for case in cases if not np.isnan(case.mean(metric))), key=lambda case: (case.mean(metric), case.name))
 
 
 def _scores(cases: Sequence[CasePrediction], structures: Sequence[str], settings: Bootstrap) -> dict[str, Any]:

@@ -1,21 +1,16 @@
-"""Test predictions, one case at a time: the mask on disk, the scores in memory, and the pictures of the report."""
+"""Test predictions, one case at a time: the mask on disk and the scores in memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel
-import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import BasePredictionWriter
 
-from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
-from fuse_examples.imaging.oai_example.evaluation.figures import png_bytes
 from fuse_examples.imaging.oai_example.evaluation.masks import mask_path, write_mask
-from fuse_examples.imaging.oai_example.evaluation.overlay import overlay_figure
-from fuse_examples.imaging.oai_example.evaluation.segmentation_results import CasePrediction, choose_examples, score_case
+from fuse_examples.imaging.oai_example.evaluation.segmentation_results import CasePrediction, score_case
 from fuse_examples.imaging.oai_example.evaluation.structure_scores import ScoreSettings
-from fuse_examples.imaging.oai_example.geometry.volume import from_file_order, to_source_order
+from fuse_examples.imaging.oai_example.geometry.volume import to_source_order
 from fuse_examples.imaging.oai_example.inference.restoration import SegmentedCase
 
 
@@ -56,19 +51,3 @@ class SegmentationWriter(BasePredictionWriter):
                     settings=self.settings,
                 )
             )
-
-
-def example_overlays(
-    folder: Path, cases: Sequence[CasePrediction], volumes: Mapping[str, CaseVolumes], structures: Sequence[str]
-) -> dict[str, bytes]:
-    """Return pictures (PNG) of the worst, the median and the best case by name, from the masks on disk; each is also written as a file."""
-    overlays = {}
-    for role, case in choose_examples(cases).items():
-        image, truth = volumes[case.name].image(), volumes[case.name].mask()
-        written: Any = nibabel.load(folder / case.mask)
-        predicted = from_file_order(np.asarray(written.dataobj), written.affine).oriented(image.grid.orientation)
-        title = f"{case.name}: mean Dice {case.mean():.3f}"
-        figure = overlay_figure(np.asarray(image.array), np.asarray(truth.array), predicted.array, image.grid, structures, title)
-        overlays[case.name] = png_bytes(figure)
-        (folder / f"{role}.png").write_bytes(overlays[case.name])
-    return overlays

@@ -65,6 +65,7 @@ class Member(Generic[Config]):
         project: the project's entry of the checkpoint.
         state_dict: its weights.
         thresholds: by target, what its validation cases chose; empty where there is nothing to choose.
+        epoch: the epoch after which it was written, from 1.
     """
 
     path: Path
@@ -72,6 +73,7 @@ class Member(Generic[Config]):
     project: Mapping[str, Any]
     state_dict: Mapping[str, Any]
     thresholds: Mapping[str, float]
+    epoch: int | None = None
 
     def fill(self, task: nn.Module) -> None:
         """Give `task` the checkpoint's weights. Raises WeightsError for tensors that are not its own."""
@@ -171,7 +173,8 @@ def begin_test(config: Config, stage: str, keys: Sequence[str]) -> TestStart[Con
         checkpoint = read_stage_checkpoint(path, "test_ckpt", stage)
         own, remarks = from_checkpoint(config, saved_config(checkpoint), keys)
         notes = notes or remarks
-        members.append(Member(path, own, checkpoint[PROJECT], checkpoint["state_dict"], checkpoint.get("thresholds", {})))
+        epoch = checkpoint["epoch"] + 1 if "epoch" in checkpoint else None
+        members.append(Member(path, own, checkpoint[PROJECT], checkpoint["state_dict"], checkpoint.get("thresholds", {}), epoch))
     _check_agreement(members, [key for key in keys if key not in OF_A_MEMBER])
     run = Run.for_testing(config.results_dir, config.experiment)
     if len(members) > 1:

@@ -46,6 +46,7 @@ from fuse_examples.imaging.oai_example.stages.classification_targets import (
 from fuse_examples.imaging.oai_example.stages.cross_validation import CrossValidated, cross_validate
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run, log_best_epoch
+from fuse_examples.imaging.oai_example.stages.report_facts import run_facts
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved
 from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
 from fuse_examples.imaging.oai_example.stages.stored_cases import store_cases
@@ -103,7 +104,17 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
             run,
             task,
             training_data(config, stored, preprocessing, classes, covariates),
-            project=project_entry(STAGE, config, backbone, preprocessing, cases.train, start.seen_patients, origins=start.origins, **facts),
+            project=project_entry(
+                STAGE,
+                config,
+                backbone,
+                preprocessing,
+                cases.train,
+                start.seen_patients,
+                origins=start.origins,
+                fold_counts=cases.fold_counts(),
+                **facts,
+            ),
             environment=environment,
             interruption=interruption,
             monitor=task.monitor,
@@ -136,7 +147,8 @@ def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
         found = [_predictions(config, one, stored.evaluation, run.output) for one in tasks]
         rivals = average_rivals([rivals_of(one.member.project, stored.evaluation, one.covariates) for one in tasks])
         targets = test_targets(tasks[0].classes, mean_thresholds([member.thresholds for member in start.members]))
-        write_results(config, run.output, average_cases(found), targets, (*notes, *stored.notes), environment, rivals)
+        facts = run_facts(config, (*notes, *stored.notes), environment, start.members)
+        write_results(config, run.output, average_cases(found), targets, facts, rivals)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from fuse_examples.imaging.oai_example.evaluation.classified_cases import (
     read_classified,
 )
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
-from fuse_examples.imaging.oai_example.evaluation.run_facts import interval_text, three_digits
+from fuse_examples.imaging.oai_example.evaluation.run_facts import RunFacts, interval_text, three_digits
 from fuse_examples.imaging.oai_example.stages.report_facts import run_facts
 from fuse_examples.imaging.oai_example.training.environment import describe_environment
 from fuse_examples.imaging.oai_example.training.safe_files import write_json, write_text
@@ -91,14 +91,13 @@ def write_results(
     folder: Path,
     cases: Sequence[ClassifiedCase],
     targets: Sequence[AnyTarget],
-    notes: Sequence[str],
-    environment: Mapping[str, Any],
+    facts: RunFacts,
     rivals: Mapping[str, Sequence[Rival]],
 ) -> None:
     """Write tables, plots and report into `folder`, and print the metrics."""
     bootstrap = Bootstrap(n_resamples=config.n_bootstrap, seed=config.seed)
     metrics = write_classification_results(folder, cases, targets, bootstrap, rivals)
-    report = write_classification_report(folder, run_facts(config, notes, environment), cases, targets, metrics)
+    report = write_classification_report(folder, facts, cases, targets, metrics)
     for target in targets:
         for name in PRINTED[target.kind]:
             entry = metrics[target.name][name]
@@ -128,4 +127,5 @@ def pool_results(config: ClassificationConfig, folders: Sequence[Path], output: 
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / "config.yaml", config.as_yaml())
     write_json(output / "environment.json", environment)
-    write_results(config, output, cases, targets, notes, environment, {})
+    facts = run_facts(config, notes, environment, runs=[folder.parent for folder in folders])
+    write_results(config, output, cases, targets, facts, {})

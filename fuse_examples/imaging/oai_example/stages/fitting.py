@@ -13,6 +13,7 @@ from fuse_examples.imaging.oai_example.stages.checkpoint_entry import check_fits
 from fuse_examples.imaging.oai_example.training.checkpoint_writer import BEST, CheckpointWriter
 from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT
 from fuse_examples.imaging.oai_example.training.clearml_tracker import ClearMLTracker, clearml_tracker
+from fuse_examples.imaging.oai_example.training.history import EpochHistory
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.progress import progress_callbacks
 from fuse_examples.imaging.oai_example.training.run import Run
@@ -81,7 +82,7 @@ def fit_run(
         sync_batchnorm=config.sync_batchnorm,
         accumulate_grad_batches=config.accumulate_grad_batches,
         grad_clip=config.grad_clip,
-        callbacks=[*progress_callbacks(), *callbacks, writer],
+        callbacks=[*progress_callbacks(), *callbacks, EpochHistory(run.folder), writer],
         loggers=loggers,
         validate_every_n_epochs=validate_every_n_epochs,
     )

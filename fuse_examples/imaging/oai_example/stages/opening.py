@@ -12,6 +12,9 @@ from fuse_examples.imaging.oai_example.data.header_check import CaseHeaders, che
 from fuse_examples.imaging.oai_example.data.splits import split_cases
 from fuse_examples.imaging.oai_example.stages.resolution import makes_views_on_device, reading_of
 
+FOLD_COUNTS = "fold_counts"
+"""The entry of a checkpoint that says how many cases and patients of which folds its network learnt from and was validated on."""
+
 
 @dataclass(frozen=True)
 class OpenedCases:
@@ -29,11 +32,22 @@ class OpenedCases:
     test: tuple[Case, ...]
     headers: Mapping[str, CaseHeaders]
 
+    def fold_counts(self) -> dict[str, dict[str, list[int]]]:
+        """Part -> fold -> [cases, patients] of what a training run uses, as plain values."""
+        return {part: _per_fold(cases) for part, cases in (("training", self.train), ("validation", self.evaluation))}
+
     def median_spacing(self, orientation: str) -> tuple[float, float, float]:
         """Median voxel size of the training images along each axis of `orientation`, in mm, to a micrometre."""
         spacings = [self.headers[case.name].image.source.oriented(orientation).spacing for case in self.train]
         first, second, third = np.round(np.median(spacings, axis=0), 3).tolist()
         return first, second, third
+
+
+def _per_fold(cases: Sequence[Case]) -> dict[str, list[int]]:
+    folds: dict[str, list[Case]] = {}
+    for case in cases:
+        folds.setdefault(case.fold, []).append(case)
+    return {fold: [len(members), len({case.patient for case in members})] for fold, members in sorted(folds.items())}
 
 
 def open_cases(

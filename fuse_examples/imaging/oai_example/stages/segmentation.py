@@ -30,6 +30,7 @@ from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, 
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run, log_best_epoch
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.planning import planned
+from fuse_examples.imaging.oai_example.stages.report_facts import run_facts
 from fuse_examples.imaging.oai_example.stages.resolution import (
     build_configured_backbone,
     makes_views_on_device,
@@ -91,6 +92,7 @@ def train(config: SegmentationConfig, interruption: Interruption, *, check: bool
                 cases.train,
                 start.seen_patients,
                 origins=start.origins,
+                fold_counts=cases.fold_counts(),
                 structures=list(config.structures),
             ),
             environment=environment,
@@ -121,7 +123,8 @@ def evaluate(config: SegmentationConfig, *, check: bool = False) -> None:
         trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
         evaluation = EvaluationCases(volumes, Preprocessing.from_dict(project["preprocessing"]))
         trainer.predict(task, datamodule=VolumeDataModule(None, evaluation, 1, config.n_workers, config.seed), return_predictions=False)
-        write_results(config, run.output, writer.cases, volumes, scoring, (*notes, *stored.notes), environment)
+        facts = run_facts(config, (*notes, *stored.notes), environment, start.members)
+        write_results(config, run.output, writer.cases, volumes, scoring, facts)
 
 
 def _tested(members: Sequence[Member[SegmentationConfig]]) -> SegmentationTask | SegmentationEnsemble:

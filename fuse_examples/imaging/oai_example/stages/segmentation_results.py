@@ -8,10 +8,10 @@ from typing import Any
 from fuse_examples.imaging.oai_example.configuration.segmentation_config import SegmentationConfig
 from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
-from fuse_examples.imaging.oai_example.evaluation.run_facts import interval_text, three_digits
+from fuse_examples.imaging.oai_example.evaluation.run_facts import RunFacts, interval_text, three_digits
+from fuse_examples.imaging.oai_example.evaluation.segmentation_pictures import case_pictures
 from fuse_examples.imaging.oai_example.evaluation.segmentation_report import write_segmentation_report
 from fuse_examples.imaging.oai_example.evaluation.segmentation_results import CasePrediction, write_segmentation_results
-from fuse_examples.imaging.oai_example.evaluation.segmentation_writer import example_overlays
 from fuse_examples.imaging.oai_example.evaluation.segmented_cases import read_segmented
 from fuse_examples.imaging.oai_example.evaluation.structure_scores import ScoreSettings
 from fuse_examples.imaging.oai_example.stages.report_facts import run_facts
@@ -25,16 +25,15 @@ def write_results(
     cases: Sequence[CasePrediction],
     volumes: Sequence[CaseVolumes],
     scoring: ScoreSettings,
-    notes: Sequence[str],
-    environment: Mapping[str, Any],
+    facts: RunFacts,
 ) -> None:
     """Write everything but the masks, which are there already, into `folder`, and print the table."""
     extra = {one.case.name: one.case.extra for one in volumes}
     cases = [replace(case, groups={name: extra[case.name][name] for name in config.report_by}) for case in cases]
     bootstrap = Bootstrap(n_resamples=config.n_bootstrap, seed=config.seed)
     metrics = write_segmentation_results(folder, cases, config.structures, bootstrap, scoring)
-    overlays = example_overlays(folder, cases, {one.case.name: one for one in volumes}, config.structures)
-    report = write_segmentation_report(folder, run_facts(config, notes, environment), cases, metrics, overlays)
+    pictures = case_pictures(folder, cases, {one.case.name: one for one in volumes}, config.structures)
+    report = write_segmentation_report(folder, facts, cases, metrics, pictures)
     _print(metrics, report)
 
 
@@ -55,7 +54,8 @@ def pool_results(config: SegmentationConfig, folders: Sequence[Path], output: Pa
     scoring = ScoreSettings(config.surface_dice_tolerance, config.sheets)
     bootstrap = Bootstrap(n_resamples=config.n_bootstrap, seed=config.seed)
     metrics = write_segmentation_results(output, cases, config.structures, bootstrap, scoring)
-    _print(metrics, write_segmentation_report(output, run_facts(config, notes, environment), cases, metrics, {}))
+    facts = run_facts(config, notes, environment, runs=[folder.parent for folder in folders])
+    _print(metrics, write_segmentation_report(output, facts, cases, metrics, {}))
 
 
 def _print(metrics: Mapping[str, Any], report: Path) -> None:

@@ -17,11 +17,12 @@ from fuse_examples.imaging.oai_example.training.safe_files import TEMPORARY, wri
 log = logging.getLogger(__name__)
 
 TEST_FILES = (
-    "config.yaml", "environment.json", "log.txt", "*.json", "*.csv", "*.png", "*.html", "segmentations/*.nii.gz", "events.out.tfevents.*",
+    "config.yaml", "environment.json", "log.txt", "*.json", "*.csv", "*.png", "*.html", "segmentations/*.nii.gz",
+    "explanations/*.nii.gz", "events.out.tfevents.*",
 )  # fmt: skip
 TRAINING_FILES = (
     "config.yaml", "environment.json", "log.txt", "val_metrics.json", "load_report.json", "bad_cases.csv", "probes.csv",
-    "backbone.safetensors", "events.out.tfevents.*",
+    "history.csv", "backbone.safetensors", "events.out.tfevents.*",
     "checkpoints/last.ckpt", "checkpoints/best.ckpt", f"checkpoints/.*{TEMPORARY}", f".*{TEMPORARY}",
 )  # fmt: skip
 """What runs write, as patterns in the run's folder and in its `test/`; `overwrite` removes these and nothing else."""
@@ -126,13 +127,13 @@ class Run:
             self._remove(self.folder / "test", TEST_FILES)
             self._remove(self.folder, TRAINING_FILES)
         elif not self._resume:
-            self._remove(self.folder, ("events.out.tfevents.*", "val_metrics.json", "bad_cases.csv"))
+            self._remove(self.folder, ("events.out.tfevents.*", "val_metrics.json", "bad_cases.csv", "history.csv", "probes.csv"))
 
     @staticmethod
     def _remove(folder: Path, patterns: tuple[str, ...]) -> None:
         for file in _matching(folder, patterns):
             file.unlink()
-        for child in (*(folder / pattern for pattern in ("segmentations", "checkpoints")), folder):
+        for child in (*(folder / pattern for pattern in ("segmentations", "explanations", "checkpoints")), folder):
             if child.is_dir() and not child.is_symlink() and not any(child.iterdir()):
                 child.rmdir()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fuse_examples.imaging.oai_example.data import csv_columns
 from fuse_examples.imaging.oai_example.data.cases import Case, read_cases
 from fuse_examples.imaging.oai_example.data.problem_lists import rows_in_words, shortened
 from fuse_examples.imaging.oai_example.data.splits import split_cases
@@ -29,7 +30,7 @@ def problems(path: Path, masks: bool = False, targets: tuple[str, ...] = ()) -> 
 def test_a_row_becomes_a_case(tmp_path: Path) -> None:
     path = table(tmp_path, GOOD)
     first, second = read_cases(path, masks=False)
-    assert first == Case(2, "9000099", "9000099", tmp_path / "a", None, "0", {})
+    assert first == Case(2, "9000099", "9000099", str(tmp_path / "a"), None, "0", {})
     assert second.image == tmp_path / "b" / "scan.nii.gz"
 
 
@@ -107,6 +108,7 @@ def test_the_same_image_twice(tmp_path: Path) -> None:
         ("", ": is empty. It needs the columns PatientID, path, fold."),
         ("PatientID,path,fold\n", ": has a header but no rows."),
         ("PatientID,path,fold\n\n,,\n", ": has a header but no rows."),
+        ("x" * 140_000, ":1: cannot be read as the header of a table: field larger than field limit (131072)."),
         (GOOD.encode("utf-16"), ": is not UTF-8 text (invalid start byte). Save it as CSV UTF-8."),
         (GOOD.encode() + b"M\xfcller,c,1\n", ": is not UTF-8 text (invalid start byte). Save it as CSV UTF-8."),
     ],
@@ -122,6 +124,22 @@ def test_rows_of_another_length(tmp_path: Path) -> None:
         ":5: has 4 cells, the header 3 columns. A text that contains the separator needs quotes.",
     ]
     assert problems(table(tmp_path, "PatientID,path,fold\nx,a,0\ny,b\n")) == [": fold is empty in row 3. Fill it in or remove the row."]
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 3, 200])
+def test_lines_and_problems_do_not_depend_on_how_many_rows_are_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    monkeypatch.setattr(csv_columns, "ROWS_AT_ONCE", rows_at_once)
+    text = 'PatientID,path,fold,note\nx,"a\n,b",0,\n\n,,,\ny,"c\r\nd",1,z\nz,e\n'
+    path = table(tmp_path, text.replace("z,e\n", "z,e,2\n"))
+    assert [(case.row, case.patient, case.fold) for case in read_cases(path, masks=False)] == [(2, "x", "0"), (6, "y", "1"), (8, "z", "2")]
+    long = "".join(f"p{k},i{k},0,,{k % 2 or ''}\n" for k in range(5))
+    assert problems(table(tmp_path, text.replace("z,e\n", long + 'q,f,0,"x" y\nr,"g' + "h" * csv.field_size_limit()))) == [
+        ":9: has 5 cells, the header 4 columns. A text that contains the separator needs quotes.",
+        ":11: has 5 cells, the header 4 columns. A text that contains the separator needs quotes.",
+        ":14: cannot be read as a table: field larger than field limit (131072).",
+    ]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -235,7 +253,7 @@ def test_a_million_rows_cost_little_more_than_their_text(tmp_path: Path) -> None
     cases = read_cases(path, masks=False, targets=["V00COHORT", "side"])
     split_cases(cases, [0, 1, 2], [3], [4], csv_path=path)
     # Bare reading takes 0.4 s on an idle core of 2022, so that this is the 10 s that a user waits at most, whatever else the machine does.
-    assert time.process_time() - start < 25 * bare
+    assert time.process_time() - start < 20 * bare
     assert (len(cases), cases[-1].image.name, cases[-1].targets) == (1_000_000, "10999999", {"V00COHORT": "0", "side": "LEFT"})
     assert len({case.name for case in cases}) == 1_000_000
 

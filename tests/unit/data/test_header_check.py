@@ -173,9 +173,9 @@ def test_channels_of_a_case_must_lie_on_one_grid(pair: Callable[..., Case], writ
     off = AFFINE.copy()
     off[0, 3] = 1.0
     elsewhere = write_nifti(values.reshape(3, 4, 5), off, name="elsewhere.nii")
-    headers = check_headers([replace(case, further_images=(good,))], csv_path=CSV)["p2"]
+    headers = check_headers([replace(case, further_files=(good,))], csv_path=CSV)["p2"]
     assert [header.source.shape for header in headers.images] == [(3, 4, 5), (4, 5, 3)]
-    found = problems(lambda: check_headers([replace(case, further_images=(other, elsewhere, Path("gone.nii")))], csv_path=CSV))
+    found = problems(lambda: check_headers([replace(case, further_files=(other, elsewhere, Path("gone.nii")))], csv_path=CSV))
     start = f"{CSV}:2: patient P2: image"
     assert found[0] == f"{start} gone.nii: does not exist."
     assert found[1] == (

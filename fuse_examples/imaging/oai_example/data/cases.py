@@ -1,7 +1,5 @@
 """The CSV file of a stage as a tuple of cases. All text stays text: identifiers keep their leading zeros, "NA" is a name like any other."""
 
-import csv
-import difflib
 import gc
 import os
 import re
@@ -11,42 +9,62 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 from fuse_examples.imaging.oai_example.configuration.fold_names import fold_name
+from fuse_examples.imaging.oai_example.data.csv_columns import read_columns
 from fuse_examples.imaging.oai_example.data.problem_lists import rows_in_words, shortened
 from fuse_examples.imaging.oai_example.errors import DataError
 
-SEPARATORS = (",", ";", "\t")
 MAX_NAME = 80  # characters of each part; names become file names
-ODD_PATH = re.compile(r"//|\./|\.$|/$", re.MULTILINE)
+ODD_IN_PATHS = ("//", "./", ".\n", "/\n")
+"""A path with one of these, before a line's end, may be another spelling of a plainer one."""
+
+
+AnyPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """One row of a CSV file.
 
+    A million paths as text take a fifth of the time and room that they take as `Path`; those become one when they are asked for.
+
     Attributes:
         row: line number in the CSV file; the header is line 1.
         name: unique and fit for a file name.
         patient: the PatientID, as written.
-        image: DICOM folder or NIfTI file, absolute or relative to the working directory.
-        mask: the same for the mask; None outside segmentation.
+        image_file: DICOM folder or NIfTI file, absolute or relative to the working directory.
+        mask_file: the same for the mask; None outside segmentation.
         fold: normalised by `fold_name`.
         targets: text per target column; None for an empty cell.
         extra: the same for further columns that a run asks for.
-        further_images: where the image has several channels, those after the first.
+        further_files: where the image has several channels, those after the first.
     """
 
     row: int
     name: str
     patient: str
-    image: Path
-    mask: Path | None
+    image_file: AnyPath
+    mask_file: AnyPath | None
     fold: str
     targets: Mapping[str, str | None]
     extra: Mapping[str, str | None] = field(default_factory=dict)
-    further_images: tuple[Path, ...] = ()
+    further_files: tuple[AnyPath, ...] = ()
+
+    @property
+    def image(self) -> Path:
+        """The image; the first channel where it has several."""
+        return Path(self.image_file)
+
+    @property
+    def mask(self) -> Path | None:
+        """The mask, None outside segmentation."""
+        return None if self.mask_file is None else Path(self.mask_file)
+
+    @property
+    def further_images(self) -> tuple[Path, ...]:
+        """The channels after the first."""
+        return tuple(map(Path, self.further_files))
 
     @property
     def images(self) -> tuple[Path, ...]:
@@ -66,7 +84,7 @@ def read_cases(
     images = list(channels) or ["img_path" if masks else "path"]
     required = ["PatientID", *images, *(["seg_path"] if masks else []), "fold"]
     with _no_garbage_collection():
-        rows, columns = _read_columns(csv_path, [*required, *targets, *extra])
+        rows, columns = read_columns(csv_path, [*required, *targets, *extra])
         folds, unnamed = _fold_names(columns["fold"])
         problems = []
         for column in required:
@@ -85,24 +103,27 @@ def read_cases(
 def _cases(
     folder: Path, rows: list[int], columns: dict[str, list[str]], image_columns: Sequence[str], targets: Sequence[str], extra: Sequence[str]
 ) -> Iterator[Case]:
-    names = _names(rows, columns["PatientID"], columns[image_columns[0]])
-    masks = [folder / mask for mask in columns["seg_path"]] if "seg_path" in columns else [None] * len(rows)
-    images = [folder / image for image in columns[image_columns[0]]]
-    later = [[folder / image for image in columns[column]] for column in image_columns[1:]]
-    further: Iterable[tuple[Path, ...]] = zip(*later, strict=True) if later else repeat(())
+    first, *later = ([*_located(folder, columns[column])] for column in image_columns)
+    masks: Iterable[str | None] = _located(folder, columns["seg_path"]) if "seg_path" in columns else repeat(None, len(rows))
     labels, others = (_shared_mappings(wanted, columns, len(rows)) for wanted in (targets, extra))
     return map(
         Case,
         rows,
-        names,
+        _names(rows, columns["PatientID"], columns[image_columns[0]]),
         columns["PatientID"],
-        images,
+        first,
         masks,
         columns["fold"],
         labels,
         others,
-        further,
+        zip(*later, strict=True) if later else repeat(()),
     )
+
+
+def _located(folder: Path, paths: Iterable[str]) -> Iterator[str]:
+    """Paths relative to `folder` as the working directory sees them; absolute ones stay."""
+    above = os.path.join(folder, "")
+    return (path if path.startswith(os.sep) else above + path for path in paths)
 
 
 def _shared_mappings(wanted: Sequence[str], columns: dict[str, list[str]], n_rows: int) -> Iterable[Mapping[str, str | None]]:
@@ -128,75 +149,6 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _read_columns(csv_path: Path, wanted: list[str]) -> tuple[list[int], dict[str, list[str]]]:
-    """Return line numbers and the wanted columns as stripped text, without blank lines."""
-    try:
-        with open(csv_path, encoding="utf-8-sig", newline="") as file:
-            header, separator = _read_header(file.readline(), csv_path, wanted)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=separator, skipinitialspace=True)
-            next(reader)
-            rows, columns = _read_rows(reader, header, [header.index(column) for column in wanted], csv_path)
-    except OSError as error:
-        raise DataError(f"{csv_path}: cannot be read ({error.strerror or error}).") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{csv_path}: is not UTF-8 text ({error.reason}). Save it as CSV UTF-8.") from error
-    if not rows:
-        raise DataError(f"{csv_path}: has a header but no rows.")
-    return rows, dict(zip(wanted, columns, strict=True))
-
-
-def _read_rows(reader: Any, header: list[str], picked: list[int], csv_path: Path) -> tuple[list[int], list[list[str]]]:
-    rows: list[int] = []
-    columns: list[list[str]] = [[] for _ in picked]
-    problems: list[str] = []
-    try:
-        row = reader.line_num + 1
-        for cells in reader:
-            if len(cells) != len(header):
-                if any(cell.strip() for cell in cells[len(header) :]):
-                    problems.append(
-                        f"{csv_path}:{row}: has {len(cells)} cells, the header {len(header)} columns. "
-                        f"A text that contains the separator needs quotes."
-                    )
-                cells += [""] * (len(header) - len(cells))
-            texts = [cells[position].strip() for position in picked]
-            if any(texts):
-                rows.append(row)
-                for column, text in zip(columns, texts, strict=True):
-                    column.append(text)
-            row = reader.line_num + 1
-    except csv.Error as error:
-        problems.append(f"{csv_path}:{reader.line_num}: cannot be read as a table: {error}.")
-    if problems:
-        raise DataError(shortened(problems))
-    return rows, columns
-
-
-def _read_header(line: str, csv_path: Path, wanted: list[str]) -> tuple[list[str], str]:
-    """Return the column names and the separator: of comma, semicolon and tab the one that finds most of the wanted columns."""
-    if not line.strip():
-        raise DataError(f"{csv_path}: is empty. It needs the columns {', '.join(wanted)}.")
-    headers = {separator: [name.strip() for name in next(csv.reader([line], delimiter=separator))] for separator in SEPARATORS}
-    best = max(SEPARATORS, key=lambda separator: (len(set(wanted) & set(headers[separator])), len(headers[separator])))
-    _check_columns(csv_path, headers[best], wanted)
-    return headers[best], best
-
-
-def _check_columns(csv_path: Path, header: list[str], wanted: list[str]) -> None:
-    problems = []
-    for column in dict.fromkeys(wanted):
-        if header.count(column) > 1:
-            problems.append(f"{csv_path}:1: has {header.count(column)} columns named {column}. Keep one.")
-        elif column not in header:
-            folded = {name.casefold(): name for name in header}
-            close = difflib.get_close_matches(column.casefold(), list(folded), n=1)
-            hint = f" Did you mean {folded[close[0]]}?" if close else ""
-            problems.append(f"{csv_path}:1: has no column {column}; found {', '.join(header)}.{hint}")
-    if problems:
-        raise DataError(problems)
-
-
 def _fold_names(texts: Iterable[str]) -> tuple[dict[str, str], set[str]]:
     """Return the normalised name of every text of the fold column, and the texts that name none ("nan")."""
     names: dict[str, str] = {}
@@ -211,9 +163,10 @@ def _fold_names(texts: Iterable[str]) -> tuple[dict[str, str], set[str]]:
 
 def _repeated_images(csv_path: Path, rows: Sequence[int], images: Sequence[str]) -> list[str]:
     # Most paths are plain; only those that could be spelt otherwise take the slow way.
+    joined = "\n".join(["", *images, ""])
     plain = images
-    if ODD_PATH.search("\n".join(images)):
-        plain = [os.path.normpath(image) if ODD_PATH.search(image) else image for image in images]
+    if any(odd in joined for odd in ODD_IN_PATHS):
+        plain = [os.path.normpath(image) if any(odd in f"{image}\n" for odd in ODD_IN_PATHS) else image for image in images]
     if len(set(plain)) == len(plain):
         return []
     repeated = {image for image, count in Counter(plain).items() if count > 1 and image}
@@ -228,19 +181,24 @@ def _repeated_images(csv_path: Path, rows: Sequence[int], images: Sequence[str])
 
 def _names(rows: Sequence[int], patients: Sequence[str], images: Sequence[str]) -> list[str]:
     """Return the PatientID where it is unique, else with the image's name, else with the row; safe as a file name on any system."""
-    safe = {patient: _safe(patient) for patient in set(patients)}
-    bases = [safe[patient] for patient in patients]
-    names = bases
-    for by_row in (False, True):
-        counts = Counter(map(str.casefold, names))  # some file systems do not tell A from a
-        if len(counts) == len(names) and "" not in counts:
-            return names
-        names = [
-            name if name and counts[name.casefold()] == 1 else f"{base}_row{row}" if by_row else f"{base}_{_safe(_stem(image))}"
-            for name, base, row, image in zip(names, bases, rows, images, strict=True)
-        ]
+    n_rows = Counter(patients)
+    safe = {patient: _safe(patient) for patient in n_rows}
+    counts: Counter[str] = Counter()
+    for patient, base in safe.items():
+        counts[base.casefold()] += n_rows[patient]  # some file systems do not tell A from a
+    alone = {patient for patient, base in safe.items() if base and counts[base.casefold()] == 1}
+    names = [
+        safe[patient] if patient in alone else f"{safe[patient]}_{_safe(_stem(image))}"
+        for patient, image in zip(patients, images, strict=True)
+    ]
+    folded = list(map(str.casefold, names))
+    if len(set(folded)) == len(names):
+        return names
+    counts = Counter(folded)
     taken: set[str] = set()
-    for index, name in enumerate(names):
+    for index, (name, fold) in enumerate(zip(names, folded, strict=True)):
+        if counts[fold] > 1:
+            name = f"{safe[patients[index]]}_row{rows[index]}"
         name = name.lstrip("_")
         while name.casefold() in taken:  # only where a PatientID looks like another one with its suffix
             name += f"_row{rows[index]}"

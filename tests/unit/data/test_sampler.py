@@ -114,3 +114,31 @@ def test_weighted_draws_depend_on_seed_and_epoch_alone_and_can_be_taken_up_anywh
     ranks = [epoch_of(EpochSampler(20, 3, 1, weights=weights, rank=rank, world_size=2), 4) for rank in range(2)]
     together = epoch_of(EpochSampler(20, 6, 1, weights=weights), 4)
     assert [sorted([*one, *two]) for one, two in zip(*ranks, strict=True)] == [sorted(batch) for batch in together]
+
+
+@settings(deadline=None, max_examples=60)
+@given(n_rows=sizes, batch=st.integers(1, 5), n_batches=st.integers(1, 9), weighted=st.booleans(), world_size=st.integers(1, 3))
+def test_epochs_of_a_fixed_length_are_cut_from_pass_after_pass(
+    n_rows: int, batch: int, n_batches: int, weighted: bool, world_size: int
+) -> None:
+    weights = np.arange(1.0, n_rows + 1) if weighted else None
+    passes = EpochSampler(n_rows, n_rows, 3, weights=weights)
+    stream = [key for number in range(300) for keys in epoch_of(passes, number) for key in keys]
+    seen = []
+    for epoch in range(4):
+        ranks = [
+            epoch_of(EpochSampler(n_rows, batch, 3, weights=weights, n_batches=n_batches, rank=rank, world_size=world_size), epoch)
+            for rank in range(world_size)
+        ]
+        assert {len(one) for one in ranks} == {n_batches}
+        assert all(len(keys) == batch for one in ranks for keys in one)
+        for shares in zip(*ranks, strict=True):
+            seen += [share[place] for place in range(batch) for share in shares]
+    assert seen == stream[: len(seen)]
+    assert len(set(seen)) == len(seen)  # no view twice
+
+
+def test_an_epoch_of_a_fixed_length_can_be_taken_up_anywhere() -> None:
+    whole = epoch_of(EpochSampler(3, 2, 1, n_batches=7), 2)
+    assert epoch_of(EpochSampler(3, 2, 1, n_batches=7, position=Position(2, 4)), 2) == whole[4:]
+    assert len(EpochSampler(3, 2, 1, n_batches=7)) == 7

@@ -8,10 +8,10 @@ from typing import TypeVar
 
 from fuse_examples.imaging.oai_example.configuration.help_text import help_text
 from fuse_examples.imaging.oai_example.configuration.loading import load_config
-from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
+from fuse_examples.imaging.oai_example.configuration.script_config import ScriptConfig
 from fuse_examples.imaging.oai_example.errors import ConfigError, UserError
 
-Config = TypeVar("Config", bound=StageConfig)
+Config = TypeVar("Config", bound=ScriptConfig)
 
 
 def parse_command_line(schema: type[Config], default_yaml: Path, argv: Sequence[str] | None = None) -> tuple[Config, bool]:
@@ -35,6 +35,30 @@ def parse_command_line(schema: type[Config], default_yaml: Path, argv: Sequence[
     yaml_path, words = _take_config(words, default_yaml)
     check = "--check" in words
     return load_config(schema, yaml_path, [word for word in words if word != "--check"], files_must_exist=True), check
+
+
+def take_flags(argv: Sequence[str]) -> tuple[bool, int | None, list[str]]:
+    """Take `--list` and `--cell NUMBER` out of the words of a study.
+
+    Returns:
+        Whether `--list` was given, the number of the run to do alone, and the other words.
+
+    Raises:
+        ConfigError: `--cell` without a number, or both.
+    """
+    words, number = list(argv), None
+    for place, word in enumerate(words):
+        if word == "--cell" or word.startswith("--cell="):
+            text = word.partition("=")[2] or "".join(words[place + 1 : place + 2])
+            if not text.isdecimal():
+                raise ConfigError(f"command line: --cell takes the number of a run, found {text or 'nothing'}; --list shows them")
+            del words[place : place + (2 if word == "--cell" else 1)]
+            number = int(text)
+            break
+    listed = "--list" in words
+    if listed and number is not None:
+        raise ConfigError("command line: --list and --cell are both given; give one of them")
+    return listed, number, [word for word in words if word != "--list"]
 
 
 def run_entry(main: Callable[[], None]) -> int:

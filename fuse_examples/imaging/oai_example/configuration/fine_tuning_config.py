@@ -38,6 +38,10 @@ class FineTuningConfig(StageConfig):
     layer_decay: PositiveShare = training(
         1.0, "Factor of the backbone's learning rate for each level of its layers away from the output; 1 for one rate, 0.75 is usual."
     )
+    batches_per_epoch: Positive | None = training(
+        None,
+        "Batches of an epoch, for which the training cases are gone through again and again, or in part. null: each case once in an epoch.",
+    )
     validate_every_n_epochs: Positive = training(1, "Validate after every so many epochs.")
     early_stopping_patience: Positive | None = training(
         None, "Stop after so many validations without a better score. null: train all n_epochs."

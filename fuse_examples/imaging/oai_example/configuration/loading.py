@@ -9,23 +9,31 @@ from pydantic import ValidationError
 from fuse_examples.imaging.oai_example.configuration.draft import Draft, broken_rules
 from fuse_examples.imaging.oai_example.configuration.misfits import misfits
 from fuse_examples.imaging.oai_example.configuration.origin import DEFAULT, Origin, Problem, display_path, in_order
-from fuse_examples.imaging.oai_example.configuration.overrides import lay_over, parse_words
+from fuse_examples.imaging.oai_example.configuration.overrides import Override, lay_over, parse_words
 from fuse_examples.imaging.oai_example.configuration.rules import files_exist
+from fuse_examples.imaging.oai_example.configuration.script_config import ScriptConfig
 from fuse_examples.imaging.oai_example.configuration.settings import settings_of
-from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 from fuse_examples.imaging.oai_example.configuration.yaml_source import Source, read_file
 from fuse_examples.imaging.oai_example.errors import ConfigError
 
-Config = TypeVar("Config", bound=StageConfig)
+Config = TypeVar("Config", bound=ScriptConfig)
 
 
-def load_config(schema: type[Config], yaml_path: Path, words: Sequence[str] = (), *, files_must_exist: bool = False) -> Config:
+def load_config(
+    schema: type[Config],
+    yaml_path: Path,
+    words: Sequence[str] = (),
+    *,
+    files_must_exist: bool = False,
+    further: Sequence[Override] = (),
+) -> Config:
     """Read one stage's YAML file, lay `key=value` words over it, and check all of it.
 
     Args:
         schema: the stage's class.
         yaml_path: its YAML file.
         words: `key=value`; the value is YAML, dots reach into blocks; a word wins over the file.
+        further: values that are laid over the file before the words, from another place.
         files_must_exist: whether a CSV file, weight file or checkpoint that is not there counts as a mistake.
 
     Raises:
@@ -37,7 +45,7 @@ def load_config(schema: type[Config], yaml_path: Path, words: Sequence[str] = ()
     except ConfigError as error:
         raise ConfigError((*error.problems, *in_order(problems))) from error
     draft, mistakes = _draft(schema, yaml_path, source)
-    lay_over(draft, overrides)
+    lay_over(draft, [*further, *overrides])
     problems += mistakes
     config = None
     try:
@@ -50,7 +58,7 @@ def load_config(schema: type[Config], yaml_path: Path, words: Sequence[str] = ()
     return config.with_origins(_origins(draft))
 
 
-def _draft(schema: type[StageConfig], yaml_path: Path, source: Source) -> tuple[Draft, list[Problem]]:
+def _draft(schema: type[ScriptConfig], yaml_path: Path, source: Source) -> tuple[Draft, list[Problem]]:
     """The file's values with their places, and the mistakes of its YAML."""
     name = display_path(yaml_path)
     places = {line: Origin("file", f"{name}:{line}", line) for line in {*source.lines.values(), *(line for line, _ in source.problems)}}

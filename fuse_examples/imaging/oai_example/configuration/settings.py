@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from fuse_examples.imaging.oai_example.configuration.wording import choices_of, expected, plain
 
-SECTIONS = ("Run", "Data", "Backbone and weights", "Volumes", "Augmentation", "Task", "Training", "Machine and watching")
+SECTIONS = ("Run", "Study", "Data", "Backbone and weights", "Volumes", "Augmentation", "Task", "Training", "Machine and watching")
 
 
 class Settings(BaseModel):
@@ -40,7 +40,7 @@ def setting(section: str, default: Any, meaning: str, *, null_means: Any = None)
     return Field(... if default is REQUIRED else default, description=meaning, json_schema_extra=extra)
 
 
-run, data, weights, volumes, augmentation, task, training, machine = (partial(setting, section) for section in SECTIONS)
+run, study, data, weights, volumes, augmentation, task, training, machine = (partial(setting, section) for section in SECTIONS)
 inner = partial(setting, "")  # of a block: it stands in the block's section
 
 

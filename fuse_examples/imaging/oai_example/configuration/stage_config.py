@@ -1,10 +1,7 @@
 """The settings that all stages share."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
-
-from pydantic import PrivateAttr
+from typing import ClassVar, Literal
 
 from fuse_examples.imaging.oai_example.configuration import rules
 from fuse_examples.imaging.oai_example.configuration.blocks import IntensitySettings, SeriesSettings, StoreSettings
@@ -26,26 +23,21 @@ from fuse_examples.imaging.oai_example.configuration.kinds import (
     PositiveNumber,
     Text,
 )
-from fuse_examples.imaging.oai_example.configuration.origin import DEFAULT, Origin
+from fuse_examples.imaging.oai_example.configuration.script_config import ScriptConfig
 from fuse_examples.imaging.oai_example.configuration.settings import (
     REQUIRED,
-    Settings,
     data,
     machine,
     run,
-    settings_of,
     training,
     volumes,
     weights,
 )
-from fuse_examples.imaging.oai_example.configuration.wording import did_you_mean, plain
-from fuse_examples.imaging.oai_example.configuration.yaml_source import write_text
 
 
-class StageConfig(Settings):
+class StageConfig(ScriptConfig):
     """What every stage is told. A stage's own class adds its settings, its rules and the text of its `--help`."""
 
-    script: ClassVar[str]
     RULES: ClassVar[tuple[rules.Rule, ...]] = (
         rules.one_source_of_weights,
         rules.auto_or_overwrite,
@@ -148,36 +140,9 @@ class StageConfig(Settings):
     clearml_project_name: Text | None = machine(None, "ClearML project; needed with clearml: true.")
     clearml_upload_images: Flag = machine(False, "Whether pictures of scans may leave this machine for the ClearML server.")
 
-    _origins: Mapping[str, Origin] = PrivateAttr(default_factory=dict)
-
-    def origin(self, key: str) -> Origin:
-        """Where the value of a dotted key came from.
-
-        Raises:
-            KeyError: for a key that is not a setting.
-        """
-        if key not in settings_of(type(self)):
-            raise KeyError(f"no setting '{key}'{did_you_mean(key, settings_of(type(self)))}")
-        return self._origins.get(key, DEFAULT)
-
-    def with_origins(self, origins: Mapping[str, Origin]) -> Self:
-        """The same configuration, knowing where its values came from."""
-        copy = self.model_copy()
-        copy._origins = dict(origins)
-        return copy
-
     @property
     def checkpoints(self) -> tuple[Path, ...]:
         """The files of test_ckpt: none, one or several."""
         if self.test_ckpt is None:
             return ()
         return self.test_ckpt if isinstance(self.test_ckpt, tuple) else (self.test_ckpt,)
-
-    def dump(self) -> dict[str, Any]:
-        """The whole configuration as plain values: text for paths, lists for sequences. A safe checkpoint takes it."""
-        dumped: dict[str, Any] = plain(self)
-        return dumped
-
-    def as_yaml(self) -> str:
-        """The whole configuration as YAML text that `load_config` reads back as the same values."""
-        return write_text(self.dump())

@@ -45,16 +45,20 @@ def deal_folds(cases: Sequence[Case], n_folds: int, seed: int, target: str | Non
         return {cases[int(index)].name: str(fold) for fold, (_, members) in enumerate(splits, start=1) for index in members}
 
 
-def table_text(cases: Sequence[Case], folds: Mapping[str, str]) -> str:
-    """Return a table of `cases` with `folds` (case's name -> fold), their targets and extra columns, and absolute paths."""
+def table_text(cases: Sequence[Case], folds: Mapping[str, str], channels: Sequence[str] = ()) -> str:
+    """Return a table of `cases` with `folds` (case's name -> fold), their targets and extra columns, and absolute paths.
+
+    `channels` are the columns of images that the cases were read with; none for the one of the stage.
+    """
     masks = any(case.mask is not None for case in cases)
+    images = list(channels) or ["img_path" if masks else "path"]
     columns = list(dict.fromkeys([*cases[0].targets, *cases[0].extra]))
-    columns = [name for name in columns if name not in ("PatientID", "fold")]
+    columns = [name for name in columns if name not in ("PatientID", "fold", *images)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["PatientID", *(["img_path", "seg_path"] if masks else ["path"]), "fold", *columns])
+    writer.writerow(["PatientID", *images, *(["seg_path"] if masks else []), "fold", *columns])
     for case in cases:
-        paths: list[Path] = [case.image, *([case.mask] if case.mask is not None else [])]
+        paths: list[Path] = [*case.images, *([case.mask] if case.mask is not None else [])]
         values = {**case.targets, **case.extra}
         writer.writerow([case.patient, *(path.resolve() for path in paths), folds[case.name], *(values[name] or "" for name in columns)])
     return text.getvalue()

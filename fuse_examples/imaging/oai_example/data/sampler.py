@@ -52,6 +52,8 @@ class EpochSampler(Sampler[list[SampleKey]]):
         rank: this process.
         world_size: number of processes.
         weights: chance of each row relative to the others, (n_rows,); an epoch then draws `n_rows` rows with replacement.
+        n_batches: batches of an epoch, however many rows there are: pass after pass over the rows is cut into epochs of this length. The
+            keys then hold the pass in place of the epoch, so that no view comes twice. None: an epoch is one pass.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class EpochSampler(Sampler[list[SampleKey]]):
         rank: int = 0,
         world_size: int = 1,
         weights: NDArray[np.float64] | None = None,
+        n_batches: int | None = None,
     ) -> None:
+        self.n_batches = n_batches
         self.weights = None if weights is None else weights / weights.sum()
         self.n_rows, self.batch_size, self.seed, self.shuffle = n_rows, batch_size, seed, shuffle
         self.position = position
@@ -86,33 +90,41 @@ class EpochSampler(Sampler[list[SampleKey]]):
         if epoch != self.position.epoch:
             self.position = Position(epoch, 0)
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """All rows in the order of `epoch`, (n_rows,)."""
-        if not self.shuffle:
-            return np.arange(self.n_rows)
-        if self.weights is not None:
-            return np.random.default_rng([self.seed, epoch]).choice(self.n_rows, size=self.n_rows, p=self.weights)
-        return np.random.default_rng([self.seed, epoch]).permutation(self.n_rows)
+    def keys(self, epoch: int) -> list[SampleKey]:
+        """The samples of `epoch` in their order, those of all ranks."""
+        if self.n_batches is None:
+            return self._pass(epoch)
+        length = self.n_batches * self.global_batch
+        first, start = divmod(epoch * length, self.n_rows)
+        last = -(-(start + length) // self.n_rows)
+        return [key for number in range(first, first + last) for key in self._pass(number)][start : start + length]
 
-    def batch(self, order: NDArray[np.int64], epoch: int, index: int) -> list[SampleKey]:
-        """This rank's share of the global batch number `index`."""
-        share = slice(index * self.global_batch, (index + 1) * self.global_batch)
-        rows, repeats = order[share], (np.zeros_like(order) if self.weights is None else _repeats(order))[share]
-        if len(rows) < self.world_size:
-            rows, repeats = np.resize(rows, self.world_size), np.resize(repeats, self.world_size)
-        mine = slice(self.rank, None, self.world_size)
-        number = epoch if self.shuffle else 0
-        return [SampleKey(number, int(row), int(repeat)) for row, repeat in zip(rows[mine], repeats[mine], strict=True)]
+    def _pass(self, number: int) -> list[SampleKey]:
+        """Every row once, or as many rows drawn by their weights."""
+        if not self.shuffle:
+            return [SampleKey(0, row) for row in range(self.n_rows)]
+        draw = np.random.default_rng([self.seed, number])
+        if self.weights is None:
+            return [SampleKey(number, row) for row in draw.permutation(self.n_rows).tolist()]
+        rows = draw.choice(self.n_rows, size=self.n_rows, p=self.weights)
+        return [SampleKey(number, row, repeat) for row, repeat in zip(rows.tolist(), _repeats(rows).tolist(), strict=True)]
+
+    def batch(self, keys: list[SampleKey], index: int) -> list[SampleKey]:
+        """This rank's share of the global batch number `index` of an epoch's keys."""
+        share = keys[index * self.global_batch : (index + 1) * self.global_batch]
+        if len(share) < self.world_size:
+            share = (share * self.world_size)[: self.world_size]
+        return share[self.rank :: self.world_size]
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         # Drawn up now and not at the first `next`: the position may move on while a loader's workers still read ahead.
         epoch, start = self.position
-        order = self.order(epoch)
-        return iter([self.batch(order, epoch, index) for index in range(start, len(self))])
+        keys = self.keys(epoch)
+        return iter([self.batch(keys, index) for index in range(start, len(self))])
 
     def __len__(self) -> int:
         """Batches of a whole epoch, whatever the offset: Lightning compares it with the batches done since the epoch began."""
-        return -(-self.n_rows // self.global_batch)
+        return -(-self.n_rows // self.global_batch) if self.n_batches is None else self.n_batches
 
 
 def _repeats(order: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -134,14 +146,16 @@ class ResumableOrder:
     _resumed: dict[str, int] | None = None
     _train_sampler: EpochSampler | None = None
 
-    def train_sampler(self, n_rows: int, batch_size: int, seed: int, weights: NDArray[np.float64] | None = None) -> EpochSampler:
+    def train_sampler(
+        self, n_rows: int, batch_size: int, seed: int, weights: NDArray[np.float64] | None = None, n_batches: int | None = None
+    ) -> EpochSampler:
         """Return the sampler of the training loader, at the checkpoint's position when the run is resumed.
 
         Raises:
             DataError: the run stopped in the middle of an epoch, and the number of rows or the batch is no longer the same.
         """
         rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        sampler = EpochSampler(n_rows, batch_size, seed, rank=rank, world_size=world_size, weights=weights)
+        sampler = EpochSampler(n_rows, batch_size, seed, rank=rank, world_size=world_size, weights=weights, n_batches=n_batches)
         if self._resumed is not None:
             sampler.position = _checked_position(self._resumed, sampler)
         self._train_sampler = sampler

@@ -38,6 +38,7 @@ class VolumeDataModule(ResumableOrder, pl.LightningDataModule):
         collate: how items become a batch; None stacks tensors.
         evaluation_batch_size: None hands items on as they are, one at a time.
         sample_weights: chance of each training item relative to the others, (n,); None takes each once in an epoch.
+        batches_per_epoch: batches of a training epoch; None for one pass over the items.
     """
 
     def __init__(
@@ -51,12 +52,13 @@ class VolumeDataModule(ResumableOrder, pl.LightningDataModule):
         collate: Callable[[list[Any]], Any] | None = None,
         evaluation_batch_size: int | None = None,
         sample_weights: NDArray[np.float64] | None = None,
+        batches_per_epoch: int | None = None,
     ) -> None:
         super().__init__()
         self.train, self.evaluation = train, evaluation
         self.batch_size, self.n_workers, self.seed = batch_size, n_workers, seed
         self.collate, self.evaluation_batch_size = collate, evaluation_batch_size
-        self.sample_weights = sample_weights
+        self.sample_weights, self.batches_per_epoch = sample_weights, batches_per_epoch
 
     @property
     def training_volumes(self) -> tuple[CaseVolumes, ...]:
@@ -71,7 +73,7 @@ class VolumeDataModule(ResumableOrder, pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Augmented views in the order of (seed, epoch)."""
         assert self.train is not None
-        sampler = self.train_sampler(len(self.train), self.batch_size, self.seed, self.sample_weights)
+        sampler = self.train_sampler(len(self.train), self.batch_size, self.seed, self.sample_weights, self.batches_per_epoch)
         return build_loader(self.train, sampler, n_workers=self.n_workers, collate=self.collate)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:

@@ -44,7 +44,7 @@ from fuse_examples.imaging.oai_example.stages.classification_targets import (
     stratum,
 )
 from fuse_examples.imaging.oai_example.stages.cross_validation import CrossValidated, cross_validate
-from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
+from fuse_examples.imaging.oai_example.stages.feasibility import Trial, padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run, log_best_epoch
 from fuse_examples.imaging.oai_example.stages.report_facts import run_facts
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved
@@ -70,8 +70,8 @@ def train_or_test(config: ClassificationConfig, *, check: bool = False) -> None:
             train(config, interruption, check=check)
 
 
-def train(config: ClassificationConfig, interruption: Interruption, *, check: bool = False) -> None:
-    """Train a classifier in its run folder."""
+def train(config: ClassificationConfig, interruption: Interruption, *, check: bool = False) -> Trial | None:
+    """Train a classifier in its run folder. With `check`, return what a trial took."""
     start = begin_training(config, STAGE)
     config, run, weights = start.config, start.run, start.weights
     backbone = build_configured_backbone(config, with_decoder=False, pooling=backbone_pooling(config))
@@ -85,8 +85,8 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
     preprocessing = preprocessing_of(config, config.resize_to)
     if check:
         data = training_data(config, store_cases(config, cases, None), preprocessing, classes, covariates)
-        try_out(config, classification_task(config, backbone, classes, covariates), data, cases, _facts(config, data, classes, backbone))
-        return
+        task = classification_task(config, backbone, classes, covariates)
+        return try_out(config, task, data, cases, _facts(config, data, classes, backbone))
     with run.opened(config.dump(), (*start.notes, *seen, *map(described, classes))) as environment:
         keep_report(report, run.folder)
         task = classification_task(config, backbone, classes, covariates)
@@ -123,6 +123,7 @@ def train(config: ClassificationConfig, interruption: Interruption, *, check: bo
             checkpoint=start.checkpoint,
         )
         log_best_epoch(writer)
+    return None
 
 
 def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:

@@ -91,6 +91,7 @@ def training_data(
         collate=collate_with_views if on_device else None,
         evaluation_batch_size=config.batch_size,
         sample_weights=_sample_weights(config, stored.train, classes),
+        batches_per_epoch=config.batches_per_epoch,
     )
 
 

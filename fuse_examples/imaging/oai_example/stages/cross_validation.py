@@ -41,7 +41,7 @@ class CrossValidated(Generic[Config]):
     """
 
     read: Callable[[Config], Sequence[Case]]
-    train: Callable[[Config, Interruption, bool], None]
+    train: Callable[[Config, Interruption, bool], object]
     evaluate: Callable[[Config], None]
     pool: Callable[[Config, Sequence[Path], Path], None]
     target: Callable[[Config], tuple[str, bool] | None]

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,14 @@ _TRIED = 2  # the first batch also allocates memory and chooses kernels; the sec
 
 
 class _Clock(Callback):
-    """Seconds of the last training batch, waiting for it included, and of the last evaluation batch."""
+    """Seconds of the last training batch, waiting for it included, and of the last evaluation batch: on the clock, and of this processor.
+
+    The two differ where other work is on the machine, or where workers or a GPU do what the clock waits for.
+    """
 
     def __init__(self) -> None:
-        self.training = self.evaluation = 0.0
-        self._then = time.perf_counter()
+        self.training = self.evaluation = (0.0, 0.0)
+        self._then = self._now()
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.training = self._since()
@@ -41,13 +45,32 @@ class _Clock(Callback):
     def on_validation_start(self, *_: Any) -> None:
         self._since()
 
-    def _since(self) -> float:
-        now = time.perf_counter()
-        seconds, self._then = now - self._then, now
-        return seconds
+    def _since(self) -> tuple[float, float]:
+        now = self._now()
+        (clock, processor), self._then = self._then, now
+        return now[0] - clock, now[1] - processor
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
 
 
-def try_out(config: StageConfig, task: pl.LightningModule, data: VolumeDataModule, cases: OpenedCases, facts: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Trial:
+    """What a trial took: seconds of a training batch, waiting for it included, and of an evaluation batch.
+
+    Attributes:
+        training, evaluation: on the clock.
+        training_cpu, evaluation_cpu: of this process's processor time, in which other work on the machine does not count.
+    """
+
+    training: float
+    evaluation: float
+    training_cpu: float
+    evaluation_cpu: float
+
+
+def try_out(config: StageConfig, task: pl.LightningModule, data: VolumeDataModule, cases: OpenedCases, facts: Sequence[str]) -> Trial:
     """Train on two batches and evaluate one, in a folder that is thrown away; print cases, counts, store, memory and time.
 
     Args:
@@ -70,10 +93,11 @@ def try_out(config: StageConfig, task: pl.LightningModule, data: VolumeDataModul
             limit_val_batches=1,
         )
         fit(trainer, task, data)
+    trial = Trial(clock.training[0], clock.evaluation[0], clock.training[1], clock.evaluation[1])
     steps = len(data.train_dataloader())
     evaluations = len(data.val_dataloader())
     validations = config.n_epochs // getattr(config, "validate_every_n_epochs", 1)
-    seconds = config.n_epochs * steps * clock.training + validations * evaluations * clock.evaluation
+    seconds = config.n_epochs * steps * trial.training + validations * evaluations * trial.evaluation
     lines = [
         f"training      {_counted(cases.train)}",
         f"validation    {_counted(cases.evaluation)}",
@@ -82,9 +106,10 @@ def try_out(config: StageConfig, task: pl.LightningModule, data: VolumeDataModul
         f"network       {config.backbone}, {sum(p.numel() for p in task.parameters() if p.requires_grad):,} parameters to train",
         f"device        {device_kind()}, {resolve_precision(config.precision)}",
         f"memory        {_peak_memory()}",
-        f"time          {clock.training:.2f} s a batch, {steps} batches an epoch, {config.n_epochs} epochs: about {_duration(seconds)}",
+        f"time          {trial.training:.2f} s a batch, {steps} batches an epoch, {config.n_epochs} epochs: about {duration(seconds)}",
     ]
     print("\n".join(lines))
+    return trial
 
 
 def store_size(volumes: Sequence[CaseVolumes]) -> str:
@@ -125,7 +150,8 @@ def _bytes(size: float) -> str:
     return f"{size:.1f} GB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds as people read them: "40 s", "12 min", "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

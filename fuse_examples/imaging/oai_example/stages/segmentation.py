@@ -26,7 +26,7 @@ from fuse_examples.imaging.oai_example.objectives.segmentation_loss import DiceB
 from fuse_examples.imaging.oai_example.stages.beginning import Member, begin_test, begin_training
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import project_entry, saved_backbone
 from fuse_examples.imaging.oai_example.stages.cross_validation import CrossValidated, cross_validate
-from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
+from fuse_examples.imaging.oai_example.stages.feasibility import Trial, padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run, log_best_epoch
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.planning import planned
@@ -61,8 +61,8 @@ def train_or_test(config: SegmentationConfig, *, check: bool = False) -> None:
             train(config, interruption, check=check)
 
 
-def train(config: SegmentationConfig, interruption: Interruption, *, check: bool = False) -> None:
-    """Train a segmenter in its run folder."""
+def train(config: SegmentationConfig, interruption: Interruption, *, check: bool = False) -> Trial | None:
+    """Train a segmenter in its run folder. With `check`, return what a trial took."""
     start = begin_training(config, STAGE)
     config, run, weights = start.config, start.run, start.weights
     backbone = build_configured_backbone(config, with_decoder=True)
@@ -75,8 +75,7 @@ def train(config: SegmentationConfig, interruption: Interruption, *, check: bool
     preprocessing = preprocessing_of(config, config.resize_to, config.patch_size, config.spacing)
     if check:
         data = _training_data(config, cases, preprocessing, None)
-        try_out(config, segmentation_task(config, backbone), data, cases, [*plan, *_facts(config, data, backbone)])
-        return
+        return try_out(config, segmentation_task(config, backbone), data, cases, [*plan, *_facts(config, data, backbone)])
     with run.opened(config.dump(), (*start.notes, *seen, *plan)) as environment:
         keep_report(report, run.folder)
         writer = fit_run(
@@ -103,6 +102,7 @@ def train(config: SegmentationConfig, interruption: Interruption, *, check: bool
             checkpoint=start.checkpoint,
         )
         log_best_epoch(writer)
+    return None
 
 
 def evaluate(config: SegmentationConfig, *, check: bool = False) -> None:
@@ -158,6 +158,7 @@ def _training_data(config: SegmentationConfig, cases: OpenedCases, preprocessing
         config.n_workers,
         config.seed,
         collate=collate_with_views if on_device else None,
+        batches_per_epoch=config.batches_per_epoch,
     )
 
 

@@ -1,5 +1,6 @@
 """Files that are whole or absent."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -32,6 +33,15 @@ def copy_whole(source: Path, target: Path) -> None:
             os.link(source, temporary)
         except OSError:
             shutil.copyfile(source, temporary)
+
+
+@contextmanager
+def held(lock: Path) -> Iterator[None]:
+    """Keep other processes that hold the same file off, and wait for one that does; the system lets go when a process ends."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

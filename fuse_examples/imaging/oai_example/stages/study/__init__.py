@@ -1,0 +1,1 @@
+"""A study of label efficiency: its grid, its cells as ordinary runs, and what they found."""

@@ -1,0 +1,105 @@
+"""From run folders to results: what every finished cell of a study found, read back from its own files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fuse_examples.imaging.oai_example.errors import DataError
+from fuse_examples.imaging.oai_example.evaluation.classified_cases import ContinuousTarget, Target, read_classified
+from fuse_examples.imaging.oai_example.evaluation.prediction_files import number, read_predictions
+from fuse_examples.imaging.oai_example.evaluation.study_cells import CellResult, StudyResults, TestedCase, write_cells
+from fuse_examples.imaging.oai_example.evaluation.study_table import write_study_table
+from fuse_examples.imaging.oai_example.stages.study.cell_state import found_rates, is_finished, read_done, run_folder
+from fuse_examples.imaging.oai_example.stages.study.grid import Cell
+from fuse_examples.imaging.oai_example.stages.study.opening import Study
+from fuse_examples.imaging.oai_example.training.curves import read_validation_curve
+
+CELLS = "cells.jsonl"
+
+
+def write_study_results(study: Study) -> Path | None:
+    """Write what the finished cells found; None where none is finished."""
+    results = collect(study)
+    if results is None:
+        return None
+    write_cells(results, study.folder / CELLS)
+    return write_study_table(results, study.folder)
+
+
+def collect(study: Study) -> StudyResults | None:
+    """Read every finished cell's run folder; None where there is none.
+
+    Raises:
+        DataError: a run's results are damaged, or two cells were tested on different cases.
+    """
+    done = [cell for cell in study.grid.cells(found_rates(study.folder, study.grid)) if is_finished(study.folder, cell)]
+    if not done:
+        return None
+    read = {cell: _tested(study, run_folder(study.folder, cell) / "test") for cell in done}
+    cases, target, _ = read[done[0]]
+    other = next((cell for cell in done if read[cell][0] != cases), None)
+    if other is not None:
+        raise DataError(
+            f"{run_folder(study.folder, other)}: was tested on other cases than {done[0].name}. Remove that folder; it is done anew."
+        )
+    return StudyResults(
+        name=study.config.experiment,
+        stage=study.config.stage,
+        steps=study.config.steps,
+        initialisations=study.grid.initialisations,
+        budgets=_budgets(study),
+        target=target,
+        cases=cases,
+        protocol=study.protocol,
+        notes=study.notes,
+        cells=tuple(_cell(study, cell, scores) for cell, (_, _, scores) in read.items()),
+    )
+
+
+def _budgets(study: Study) -> tuple[str, ...]:
+    sizes = {subset.label: subset.n_train for subset in study.subsets.values()}
+    return tuple(sorted(sizes, key=lambda label: (sizes[label], label)))
+
+
+def _cell(study: Study, cell: Cell, scores: tuple[Any, ...]) -> CellResult:
+    subset = study.subsets[cell.budget, cell.seed]
+    folder = run_folder(study.folder, cell)
+    assert cell.learning_rate is not None  # it is finished
+    return CellResult(
+        initialisation=cell.initialisation,
+        budget=subset.label,
+        seed=cell.seed,
+        learning_rate=cell.learning_rate,
+        n_train=subset.n_train,
+        n_val=subset.n_val,
+        n_train_cases=len(subset.train),
+        n_val_cases=len(subset.val),
+        curve=read_validation_curve(folder),
+        scores=scores,
+        seconds=read_done(study.folder, cell),
+    )
+
+
+def _tested(study: Study, folder: Path) -> tuple[tuple[TestedCase, ...], Mapping[str, Any] | None, tuple[Any, ...]]:
+    """The cases of a test folder, facts of the compared target, and a score of each case."""
+    if study.target is None:
+        rows = read_predictions(folder, ["case", "PatientID", "dice_mean"])
+        dice = [number(row["dice_mean"]) for row in rows]
+        cases = tuple(TestedCase(row["case"], row["PatientID"]) for row in rows)
+        return cases, None, tuple(None if np.isnan(value) else round(value, 6) for value in dice)
+    found, targets = read_classified(folder)
+    target = next(one for one in targets if one.name == study.target)
+    facts: dict[str, Any] = {"name": target.name, "kind": target.kind}
+    if isinstance(target, Target):
+        facts |= {"classes": list(target.classes), "positive": target.positive_class}
+    cases = tuple(TestedCase(case.name, case.patient, case.truth[target.name]) for case in found)
+    if isinstance(target, ContinuousTarget):
+        return cases, facts, tuple(case.values[target.name] for case in found)
+    return cases, facts, tuple([_single(value) for value in case.probabilities[target.name]] for case in found)
+
+
+def _single(value: float) -> float:
+    """The shortest number that is the same in single precision, in which networks compute: half as long, and no two become equal."""
+    return float(str(np.float32(value)))

@@ -12,6 +12,7 @@ import pytest
 from fuse_examples.imaging.oai_example.configuration.classification_config import ClassificationConfig
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
 from fuse_examples.imaging.oai_example.configuration.loading import load_config
+from fuse_examples.imaging.oai_example.configuration.prediction_request import parse_request
 from fuse_examples.imaging.oai_example.configuration.segmentation_config import SegmentationConfig
 from fuse_examples.imaging.oai_example.configuration.settings import blocks_of, settings_of
 from fuse_examples.imaging.oai_example.data.cases import read_cases
@@ -107,6 +108,8 @@ def test_commands_are_understood(document: Path) -> None:
             assert find_spec(words[2]), words
         elif words[0] == "python" and words[1].startswith("benchmarks/"):
             assert (ROOT / words[1]).is_file(), words
+        elif words[0] == "python" and words[1].endswith("downstream/predict.py"):
+            parse_request(words[2:])
         elif words[0] == "python":
             schema = SCHEMAS[words[1]]
             settings = [word for word in words[2:] if not word.startswith("--") and "=" in word]

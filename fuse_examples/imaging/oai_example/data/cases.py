@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
 
 from fuse_examples.imaging.oai_example.configuration.fold_names import fold_name
-from fuse_examples.imaging.oai_example.data.csv_columns import read_columns
+from fuse_examples.imaging.oai_example.data.csv_columns import column_names, read_columns
 from fuse_examples.imaging.oai_example.data.problem_lists import rows_in_words, shortened
 from fuse_examples.imaging.oai_example.errors import DataError
 
@@ -98,6 +98,29 @@ def read_cases(
             raise DataError(problems)
         columns["fold"] = [folds[text] for text in columns["fold"]]
         return tuple(_cases(csv_path.parent, rows, columns, images, targets, extra))
+
+
+def read_scans(csv_path: Path, *, channels: Sequence[str] = (), extra: Sequence[str] = ()) -> tuple[Case, ...]:
+    """Read the scans of a table for prediction: of any stage's table, or of one that has `path` or `img_path` alone.
+
+    Folds, masks and targets are passed over; the patient is "" where the table has no PatientID. Raises `DataError` with all problems.
+    """
+    names = column_names(csv_path)
+    images = list(channels) or [next((name for name in ("path", "img_path") if name in names), "path")]
+    patient = ["PatientID"] if "PatientID" in names else []
+    rows, columns = read_columns(csv_path, [*patient, *images, *extra])
+    problems = []
+    for column in images:
+        empty = [row for row, text in zip(rows, columns[column], strict=True) if not text]
+        if empty:
+            problems.append(f"{csv_path}: {column} is empty in {rows_in_words(empty)}. Fill it in or remove the row.")
+    problems += _repeated_images(csv_path, rows, columns[images[0]])
+    if problems:
+        raise DataError(problems)
+    columns["fold"] = [""] * len(rows)
+    columns.setdefault("PatientID", list(map(_stem, columns[images[0]])))  # names the case
+    cases = _cases(csv_path.parent, rows, columns, images, (), extra)
+    return tuple(case if patient else replace(case, patient="") for case in cases)
 
 
 def _cases(

@@ -121,3 +121,14 @@ def _check_columns(csv_path: Path, header: list[str], wanted: Sequence[str]) -> 
             problems.append(f"{csv_path}:1: has no column {column}; found {', '.join(header)}.{hint}")
     if problems:
         raise DataError(problems)
+
+
+def column_names(csv_path: Path) -> list[str]:
+    """Return the names in the header, by whichever separator finds `path` or `img_path`, else most names; none of a file without one."""
+    try:
+        with open(csv_path, encoding="utf-8-sig", newline="") as file:
+            line = file.readline()
+        headers = [[name.strip() for name in next(csv.reader([line], delimiter=separator), [])] for separator in SEPARATORS]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []  # told when the columns are read
+    return max(headers, key=lambda names: (bool({"path", "img_path"} & set(names)), len(names)))

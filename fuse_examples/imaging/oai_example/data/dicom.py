@@ -40,6 +40,14 @@ def read_dicom(path: Path, reading: Reading = AS_IT_IS) -> tuple[Voxels, DicomHe
     return stacked(stack.frames), _header(stack)
 
 
+def slice_files(path: Path, reading: Reading = AS_IT_IS) -> list[tuple[Path, int]]:
+    """Return where each slice along the third axis of `read_dicom`'s array stands: its file, and the frame's number (from 0) in that.
+
+    Duplicates, scouts and files of other series that reading drops are not among them.
+    """
+    return [(frame.file.path, frame.number) for frame in _read_stack(path, reading, pixels=False).frames]
+
+
 def _read_stack(path: Path, reading: Reading, *, pixels: bool) -> Stack:
     content = parse_folder(path, pixels=pixels) if path.is_dir() else parse_files([path], [], pixels=pixels)
     if not content.images:

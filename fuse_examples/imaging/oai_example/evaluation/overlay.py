@@ -67,35 +67,45 @@ def most_telling_index(labels: NDArray[Any], axis: int) -> int:
 
 
 def overlay_figure(
-    image: NDArray[Any], truth: NDArray[Any] | None, predicted: NDArray[Any], grid: Grid, structures: Sequence[str], title: str = ""
+    image: NDArray[Any],
+    truth: NDArray[Any] | None,
+    predicted: NDArray[Any] | None,
+    grid: Grid,
+    structures: Sequence[str],
+    title: str = "",
 ) -> Figure:
-    """Show three planes, above as they are, below with the masks: truth as area, prediction as line.
+    """Show three planes, above as they are, below with the masks: truth as area, prediction as line. Without masks there is one row.
 
     Args:
-        image, truth, predicted: (D, H, W) arrays in one axis order, whichever; labels from 1 on as `structures`. No truth: no areas.
+        image, truth, predicted: (D, H, W) arrays in one axis order, whichever; labels from 1 on as `structures`. No truth: no areas;
+            no prediction: no lines.
         grid: where they lie.
         structures: names for the legend; those that do not occur are left out.
         title: a line above.
     """
     scan = from_file_order(image, grid.affine)
     true_labels = None if truth is None else from_file_order(truth, grid.affine).array
-    predicted_labels = from_file_order(predicted, grid.affine).array
-    reference = true_labels if true_labels is not None and true_labels.any() else predicted_labels
+    predicted_labels = None if predicted is None else from_file_order(predicted, grid.affine).array
+    masks = [labels for labels in (true_labels, predicted_labels) if labels is not None]
+    reference = next((labels for labels in masks if labels.any()), np.zeros(scan.array.shape, dtype=np.uint8))
     low, high = np.percentile(scan.array, [0.5, 99.5])
-    figure = Figure(figsize=(9.6, 7.4), layout="constrained", facecolor=BACKGROUND)
+    figure = Figure(figsize=(9.6, 7.4 if masks else 3.9), layout="constrained", facecolor=BACKGROUND)
     widths = [scan.array.shape[plane.horizontal] * scan.spacing[plane.horizontal] for plane in PLANES]
-    rows = figure.subplots(2, 3, gridspec_kw={"width_ratios": np.maximum(widths, 0.4 * max(widths))})  # titles of thin slabs stay apart
-    for plane, upper, lower in zip(PLANES, rows[0], rows[1], strict=True):
+    ratios = np.maximum(widths, 0.4 * max(widths))  # titles of thin slabs stay apart
+    rows = figure.subplots(2 if masks else 1, 3, squeeze=False, gridspec_kw={"width_ratios": ratios})
+    for plane, column in zip(PLANES, rows.T, strict=True):
         index = most_telling_index(reference, plane.axis)
-        for axes in (upper, lower):
+        for axes in column:
             _show(axes, scan, plane, index, (float(low), float(high)))
         if true_labels is not None:
-            _areas(lower, cut(true_labels, plane, index), len(structures))
-        _lines(lower, cut(predicted_labels, plane, index), len(structures))
+            _areas(column[-1], cut(true_labels, plane, index), len(structures))
+        if predicted_labels is not None:
+            _lines(column[-1], cut(predicted_labels, plane, index), len(structures))
         position = _millimetres(scan, plane, index)
-        upper.set_title(f"{plane.name}, {'xyz'[plane.axis]} = {position:.1f} mm", color=PAPER, fontsize=11)
-    seen = set(np.unique(predicted_labels).tolist()) | (set(np.unique(true_labels).tolist()) if true_labels is not None else set())
-    _legend(figure, [(label, name) for label, name in enumerate(structures, start=1) if label in seen], truth is not None)
+        column[0].set_title(f"{plane.name}, {'xyz'[plane.axis]} = {position:.1f} mm", color=PAPER, fontsize=11)
+    seen = {label for labels in masks for label in np.unique(labels).tolist()}
+    if masks:
+        _legend(figure, [(label, name) for label, name in enumerate(structures, start=1) if label in seen], truth is not None)
     if title:
         figure.suptitle(title, color=PAPER, fontsize=13)
     return figure
@@ -120,14 +130,16 @@ def _areas(axes: Axes, labels: NDArray[Any], count: int) -> None:
     for label in range(1, count + 1):
         mask = np.pad((labels == label).astype(float), 1)  # a rim, so that contours at the picture's edge close
         if mask.any():
-            axes.contourf(*_coordinates(mask), mask, levels=[0.5, 1.5], colors=[_colour(label)], alpha=0.45)
+            axes.contourf(*_coordinates(mask), mask, levels=[0.5, 1.5], colors=[structure_colour(label)], alpha=0.45)
 
 
 def _lines(axes: Axes, labels: NDArray[Any], count: int) -> None:
     for label in range(1, count + 1):
         mask = np.pad((labels == label).astype(float), 1)
         if mask.any():
-            axes.contour(*_coordinates(mask), mask, levels=[0.5], colors=[_colour(label)], linewidths=1.4, linestyles=_style(label))
+            axes.contour(
+                *_coordinates(mask), mask, levels=[0.5], colors=[structure_colour(label)], linewidths=1.4, linestyles=_style(label)
+            )
 
 
 def _coordinates(mask: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -140,13 +152,14 @@ def _legend(figure: Figure, structures: Sequence[tuple[int, str]], with_truth: b
         handles.append(Patch(facecolor=PAPER, alpha=0.45, label="area: truth"))
     handles.append(Line2D([], [], color=PAPER, linewidth=1.4, label="line: prediction"))
     handles += [
-        Line2D([], [], color=_colour(label), linestyle=_style(label), linewidth=4, label=name.replace("_", " "))
+        Line2D([], [], color=structure_colour(label), linestyle=_style(label), linewidth=4, label=name.replace("_", " "))
         for label, name in structures
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False, labelcolor=PAPER, fontsize=10)
 
 
-def _colour(label: int) -> str:
+def structure_colour(label: int) -> str:
+    """Colour of a label, 1 or more, as "#RRGGBB"."""
     return STRUCTURE_COLOURS[(label - 1) % len(STRUCTURE_COLOURS)]
 
 

@@ -66,6 +66,7 @@ class Member(Generic[Config]):
         state_dict: its weights.
         thresholds: by target, what its validation cases chose; empty where there is nothing to choose.
         epoch: the epoch after which it was written, from 1.
+        key: what named the file, for messages.
     """
 
     path: Path
@@ -74,10 +75,11 @@ class Member(Generic[Config]):
     state_dict: Mapping[str, Any]
     thresholds: Mapping[str, float]
     epoch: int | None = None
+    key: str = "test_ckpt"
 
     def fill(self, task: nn.Module) -> None:
         """Give `task` the checkpoint's weights. Raises WeightsError for tensors that are not its own."""
-        check_fits(task, self.state_dict, self.path, "test_ckpt")
+        check_fits(task, self.state_dict, self.path, self.key)
         task.load_state_dict(self.state_dict)
 
 
@@ -167,19 +169,34 @@ def begin_test(config: Config, stage: str, keys: Sequence[str]) -> TestStart[Con
     Raises:
         UserError: a file cannot be used, a word contradicts it, or several files differ in what prediction must repeat.
     """
-    members: list[Member[Config]] = []
-    notes: tuple[str, ...] = ()
-    for path in config.checkpoints:
-        checkpoint = read_stage_checkpoint(path, "test_ckpt", stage)
-        own, remarks = from_checkpoint(config, saved_config(checkpoint), keys)
-        notes = notes or remarks
-        epoch = checkpoint["epoch"] + 1 if "epoch" in checkpoint else None
-        members.append(Member(path, own, checkpoint[PROJECT], checkpoint["state_dict"], checkpoint.get("thresholds", {}), epoch))
-    _check_agreement(members, [key for key in keys if key not in OF_A_MEMBER])
+    members, notes = read_members(config, stage, keys)
     run = Run.for_testing(config.results_dir, config.experiment)
     if len(members) > 1:
         notes = (*notes, f"mean of the probabilities of {len(members)} checkpoints")
-    return TestStart(members[0].config, run, tuple(members), notes)
+    return TestStart(members[0].config, run, members, notes)
+
+
+def read_members(
+    config: Config, stage: str, keys: Sequence[str], key: str = "test_ckpt"
+) -> tuple[tuple[Member[Config], ...], tuple[str, ...]]:
+    """Read the checkpoints of `test_ckpt`, each with the configuration in which `keys` take its values.
+
+    Returns:
+        The checkpoints, and a line for each value of the configuration that the first one passes over.
+
+    Raises:
+        UserError: as `begin_test`; messages name the files by `key`.
+    """
+    members: list[Member[Config]] = []
+    notes: tuple[str, ...] = ()
+    for path in config.checkpoints:
+        checkpoint = read_stage_checkpoint(path, key, stage)
+        own, remarks = from_checkpoint(config, saved_config(checkpoint), keys)
+        notes = notes or remarks
+        epoch = checkpoint["epoch"] + 1 if "epoch" in checkpoint else None
+        members.append(Member(path, own, checkpoint[PROJECT], checkpoint["state_dict"], checkpoint.get("thresholds", {}), epoch, key))
+    _check_agreement(members, [name for name in keys if name not in OF_A_MEMBER])
+    return tuple(members), notes
 
 
 def _check_agreement(members: Sequence[Member[Any]], keys: Sequence[str]) -> None:
@@ -192,7 +209,7 @@ def _check_agreement(members: Sequence[Member[Any]], keys: Sequence[str]) -> Non
         differing = [key for key in ours if ours[key] != theirs.get(key)] + [key for key in one if one[key] != two.get(key)]
         if differing:
             told = "; ".join(f"{key}: {shown((ours | one)[key])} and {shown((theirs | two).get(key))}" for key in dict.fromkeys(differing))
-            problems.append(f"test_ckpt: {first.path} and {other.path} cannot be averaged, they differ in {told}. Test them apart.")
+            problems.append(f"{first.key}: {first.path} and {other.path} cannot be averaged, they differ in {told}. Test them apart.")
     if problems:
         raise ConfigError(problems)
 

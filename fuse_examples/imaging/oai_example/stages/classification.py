@@ -133,7 +133,7 @@ def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
     """
     start = begin_test(config, STAGE, CHECKPOINT_KEYS)
     config, run = start.config, start.run
-    tasks = [_tested(member) for member in start.members]
+    tasks = [tested_classifier(member) for member in start.members]
     cases = open_labelled(config)
     check_types({"the test folds": cases.evaluation}, config.cls_targets, config.target_types or {}, config.csv_path)
     for task in tasks:
@@ -145,7 +145,7 @@ def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
         return
     with run.opened(config.dump(), notes) as environment:
         stored = store_cases(config, cases, run.output)
-        found = [_predictions(config, one, stored.evaluation, run.output) for one in tasks]
+        found = [predict_volumes(config, one, stored.evaluation, run.output) for one in tasks]
         rivals = average_rivals([rivals_of(one.member.project, stored.evaluation, one.covariates) for one in tasks])
         targets = test_targets(tasks[0].classes, mean_thresholds([member.thresholds for member in start.members]))
         facts = run_facts(config, (*notes, *stored.notes), environment, start.members)
@@ -162,7 +162,8 @@ class TestedTask:
     covariates: Covariates
 
 
-def _tested(member: Member[ClassificationConfig]) -> TestedTask:
+def tested_classifier(member: Member[ClassificationConfig]) -> TestedTask:
+    """The classifier of one checkpoint. Raises WeightsError for tensors that are not its own."""
     classes = tuple(target_from_dict(entry) for entry in member.project["classes"])
     covariates = Covariates.from_list(member.project.get("covariates", []))
     task = classification_task(member.config, saved_backbone(member.project, with_decoder=False), classes, covariates)
@@ -170,13 +171,16 @@ def _tested(member: Member[ClassificationConfig]) -> TestedTask:
     return TestedTask(member, task, classes, covariates)
 
 
-def _predictions(config: ClassificationConfig, one: TestedTask, volumes: Sequence[CaseVolumes], folder: Path) -> list[ClassifiedCase]:
-    """What one checkpoint predicts for every case, in the order of the table."""
+def predict_volumes(config: ClassificationConfig, one: TestedTask, volumes: Sequence[CaseVolumes], folder: Path) -> list[ClassifiedCase]:
+    """What one checkpoint predicts for every case, in the order of the table.
+
+    Cases are predicted one at a time: what is found for one does not depend on which others stand beside it.
+    """
     writer = PredictionWriter([volume.case for volume in volumes], test_targets(one.classes, {}), config.report_by)
     trainer = build_trainer(folder=folder, n_epochs=1, precision=config.precision, callbacks=[writer])
     preprocessing, seen = Preprocessing.from_dict(one.member.project["preprocessing"]), covariates_of_network(config, one.covariates)
     items = LabelledVolumes(volumes, preprocessing, one.classes, covariates=seen)
-    data = VolumeDataModule(None, items, 1, config.n_workers, config.seed, evaluation_batch_size=config.batch_size)
+    data = VolumeDataModule(None, items, 1, config.n_workers, config.seed, evaluation_batch_size=1)
     trainer.predict(one.task, datamodule=data, return_predictions=False)
     return writer.cases
 

@@ -1,8 +1,9 @@
 """The segmentation stage: a frozen configuration in, a trained or tested segmenter's run folder out."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import nn
@@ -11,6 +12,7 @@ from fuse_examples.imaging.oai_example.configuration.precedence import READING, 
 from fuse_examples.imaging.oai_example.configuration.segmentation_config import SegmentationConfig
 from fuse_examples.imaging.oai_example.data.augmentation import flippable_axes
 from fuse_examples.imaging.oai_example.data.cases import read_cases
+from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.segmentation_views import EvaluationCases, SegmentationTrainingViews
 from fuse_examples.imaging.oai_example.data.view import collate_with_views
@@ -109,7 +111,7 @@ def evaluate(config: SegmentationConfig, *, check: bool = False) -> None:
     """Evaluate the cases of the test folds with a checkpoint; masks, scores, intervals and the report go to `test/`."""
     start = begin_test(config, STAGE, CHECKPOINT_KEYS)
     config, run, project = start.config, start.run, start.project
-    task = _tested(start.members)
+    task = tested_segmenter(start.members)
     cases = open_cases(config, masks=True, extra=config.report_by, mask_affine=config.mask_affine)
     notes = (*start.notes, *refuse_seen_patients(cases.evaluation, start.patients, start.tested, config))
     if check:
@@ -120,14 +122,26 @@ def evaluate(config: SegmentationConfig, *, check: bool = False) -> None:
         volumes = stored.evaluation
         scoring = ScoreSettings(config.surface_dice_tolerance, config.sheets)
         writer = SegmentationWriter(run.output, config.structures, scoring)
-        trainer = build_trainer(folder=run.output, n_epochs=1, precision=config.precision, callbacks=[writer])
-        evaluation = EvaluationCases(volumes, Preprocessing.from_dict(project["preprocessing"]))
-        trainer.predict(task, datamodule=VolumeDataModule(None, evaluation, 1, config.n_workers, config.seed), return_predictions=False)
+        predict_volumes(config, task, project, volumes, writer, run.output)
         facts = run_facts(config, (*notes, *stored.notes), environment, start.members)
         write_results(config, run.output, writer.cases, volumes, scoring, facts)
 
 
-def _tested(members: Sequence[Member[SegmentationConfig]]) -> SegmentationTask | SegmentationEnsemble:
+def predict_volumes(
+    config: SegmentationConfig,
+    task: SegmentationTask | SegmentationEnsemble,
+    project: Mapping[str, Any],
+    volumes: Sequence[CaseVolumes],
+    writer: Callback,
+    folder: Path,
+) -> None:
+    """Predict whole cases as the checkpoint's `project` entry says, one after the other; `writer` is given each `SegmentedCase`."""
+    trainer = build_trainer(folder=folder, n_epochs=1, precision=config.precision, callbacks=[writer])
+    evaluation = EvaluationCases(volumes, Preprocessing.from_dict(project["preprocessing"]))
+    trainer.predict(task, datamodule=VolumeDataModule(None, evaluation, 1, config.n_workers, config.seed), return_predictions=False)
+
+
+def tested_segmenter(members: Sequence[Member[SegmentationConfig]]) -> SegmentationTask | SegmentationEnsemble:
     """The segmenter of one checkpoint, or those of several together."""
     tasks = []
     for member in members:

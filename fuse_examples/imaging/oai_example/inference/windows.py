@@ -30,7 +30,7 @@ def predict_slabs(
         image: (C, D, H, W).
         window: voxels of a window, or None to pass the volume whole.
         overlap: share of a window's edge that neighbouring windows share.
-        windows_at_once: windows in one forward pass.
+        windows_at_once: windows in one forward pass, at most.
 
     Yields:
         The first plane, and logits (K, n, H, W) float32 of n planes, which are overwritten when the next slab is asked for.
@@ -45,13 +45,15 @@ def predict_slabs(
     weight = gaussian_weight(window).to(image.device)
     rows, *others = (window_starts(size, edge, overlap) for size, edge in zip(image.shape[1:], window, strict=True))
     columns = [tuple(slice(s, s + edge) for s, edge in zip(start, window[1:], strict=True)) for start in product(*others)]
+    # Passes of nearly equal size: a CPU takes far longer for the one window that would be left over than for its share of a batch.
+    n_passes = -(-len(columns) // windows_at_once)
+    groups = [columns[len(columns) * n // n_passes : len(columns) * (n + 1) // n_passes] for n in range(n_passes)]
     row_weight = torch.zeros(window[0], *image.shape[2:], device=image.device)
     for column in columns:
         row_weight[(slice(None), *column)] += weight
     total, weights = torch.empty(0), torch.zeros_like(row_weight)
     for start, following in pairwise([*rows, image.shape[1]]):
-        for first in range(0, len(columns), windows_at_once):
-            chosen = columns[first : first + windows_at_once]
+        for chosen in groups:
             views = torch.stack([image[(slice(None), slice(start, start + window[0]), *column)] for column in chosen])
             logits = network(views)
             if not total.numel():

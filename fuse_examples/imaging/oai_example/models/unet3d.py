@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, Option, Pooling, require_whole
+from fuse_examples.imaging.oai_example.models.convolution import Conv3d
 from fuse_examples.imaging.oai_example.models.norm import Norm3d, Statistics
 
 
@@ -97,7 +98,7 @@ class _Convolution(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, statistics: Statistics) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1)
+        self.conv1 = Conv3d(in_channels, out_channels, kernel_size=3, padding=1)
         self.bn1 = Norm3d(out_channels, statistics)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -45,11 +45,18 @@ def test_a_resized_volume_keeps_its_box() -> None:
 
 
 def test_a_volume_at_a_spacing_keeps_its_box_too() -> None:
-    matrix, shape = PATCHES.whole_view(Grid((10, 21, 3), np.diag([2.0, 0.25, 0.1, 1])))
-    assert shape == (20, 11, 1)  # 20 mm, 5.25 mm and 0.3 mm; never less than a voxel
-    step = np.array([10 / 20, 21 / 11, 3 / 1])
+    matrix, shape = PATCHES.whole_view(Grid((10, 41, 83), np.diag([2.0, 0.25, 0.1, 1])))
+    assert shape == (20, 21, 17)  # 20 mm, 10.25 mm and 8.3 mm
+    step = np.array([10 / 20, 41 / 21, 83 / 17])
     assert np.allclose(matrix[:3, :3], np.diag(step))
     assert np.allclose(matrix[:3, 3], step / 2 - 0.5)
+
+
+def test_a_volume_smaller_than_a_patch_lies_in_the_middle_of_one() -> None:
+    matrix, shape = PATCHES.whole_view(Grid((5, 5, 3), np.diag([1.0, 0.5, 0.1, 1])))
+    assert shape == (8, 8, 8)
+    assert np.allclose(matrix[:3, :3], np.diag([1, 1, 3]))  # 0.3 mm are one voxel of 0.5 mm: never less than one
+    assert np.allclose(matrix[:3, 3], [-1, -1, 1 - 3 * 3])  # by whole voxels: three are missing, and three, and seven
 
 
 @pytest.mark.parametrize("voxels", [24, 25, 26, 27])

@@ -166,6 +166,8 @@ def test_a_patch_larger_than_the_volume_shows_background_around_it(tmp_path: Pat
     assert torch.equal(view["mask"] == 1, inside)
     assert float(view["image"][0][~inside].max()) == 0
     assert float(view["image"][0][inside].mean()) > 0.9
+    evaluated = EvaluationCases([volumes], patches((10, 10, 10), spacing))[SampleKey(0, 0)]
+    assert torch.allclose(evaluated.image, view["image"], atol=1e-6)  # a test shows the network what training did
 
 
 def test_the_share_of_patches_on_a_structure_can_be_set(tmp_path: Path) -> None:

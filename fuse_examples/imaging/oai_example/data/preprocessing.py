@@ -46,16 +46,21 @@ class Preprocessing:
         return normalisation(statistics, self.method, self.window)
 
     def whole_view(self, grid: Grid) -> tuple[Matrix, Shape]:
-        """Map and shape of the whole volume as the network sees it: resized, or at the target spacing."""
+        """Map and shape of the whole volume as the network sees it: resized, or at the target spacing.
+
+        Where a volume is smaller than a patch, it lies in the middle of one, as in training: what is around it is background.
+        """
         extent = np.array(grid.shape) * grid.spacing
-        if self.resize_to is not None:
-            shape = self.resize_to
+        if self.spacing is None:
+            whole = np.array(self.network_size)
         else:
             # NIfTI keeps spacings in single precision and DICOM as decimals: a half goes up, in spite of the last digits.
-            whole = np.floor(extent / np.array(self.spacing) + 0.5 + 1e-4).astype(int)
-            depth, height, width = np.maximum(whole, 1).tolist()
-            shape = (depth, height, width)
-        return view_map(np.array(grid.shape) / 2, extent, shape, grid.spacing), shape
+            whole = np.maximum(np.floor(extent / np.array(self.spacing) + 0.5 + 1e-4).astype(int), 1)
+        matrix = view_map(np.array(grid.shape) / 2, extent, whole.tolist(), grid.spacing)
+        missing = np.maximum(np.array(self.network_size) - whole, 0)
+        matrix[:3, 3] -= matrix[:3, :3] @ (missing // 2)  # whole voxels, so that nothing is interpolated that need not be
+        depth, height, width = (whole + missing).tolist()
+        return matrix, (depth, height, width)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""

@@ -5,7 +5,6 @@ from itertools import pairwise, product
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 Network = Callable[[Tensor], Tensor]
@@ -27,21 +26,22 @@ def predict_slabs(
 
     Args:
         network: (B, C, d, h, w) to logits (B, K, d, h, w).
-        image: (C, D, H, W).
+        image: (C, D, H, W), along no axis smaller than the window.
         window: voxels of a window, or None to pass the volume whole.
         overlap: share of a window's edge that neighbouring windows share.
         windows_at_once: windows in one forward pass, at most.
 
     Yields:
         The first plane, and logits (K, n, H, W) float32 of n planes, which are overwritten when the next slab is asked for.
+
+    Raises:
+        ValueError: the image is smaller than the window. How it is made larger is the preprocessing's choice.
     """
     if window is None:
         yield 0, network(image[None])[0].float()
         return
-    shape = image.shape[1:]
-    missing = [max(0, need - size) for need, size in zip(window, shape, strict=True)]
-    if any(missing):
-        image = F.pad(image[None], (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")[0]
+    if any(size < edge for size, edge in zip(image.shape[1:], window, strict=True)):
+        raise ValueError(f"an image of {tuple(image.shape[1:])} voxels is smaller than the window of {tuple(window)}")
     weight = gaussian_weight(window).to(image.device)
     rows, *others = (window_starts(size, edge, overlap) for size, edge in zip(image.shape[1:], window, strict=True))
     columns = [tuple(slice(s, s + edge) for s, edge in zip(start, window[1:], strict=True)) for start in product(*others)]
@@ -63,7 +63,7 @@ def predict_slabs(
         weights += row_weight
         n_final = following - start
         final = total[:, :n_final].div_(weights[:n_final])
-        yield start, final[:, : shape[0] - start, : shape[1], : shape[2]]
+        yield start, final
         _shift(total, n_final, axis=1)
         _shift(weights, n_final, axis=0)
 

@@ -37,7 +37,7 @@ OWN: dict[str, dict[str, Any]] = {
         "crops": {"global_size": [16, 16, 16], "local_size": [16, 16, 16], "n_local": 1},
         "head": {"hidden_dim": 16, "bottleneck_dim": 8, "n_prototypes": 12},
     },
-    "classification": {"cls_targets": ["size"], "resize_to": [16, 16, 16], "n_bootstrap": 20},
+    "classification": {"cls_targets": ["size"], "resize_to": [16, 16, 16], "n_bootstrap": 20, "explain": "none"},
     "segmentation": {"num_classes": 2, "resize_to": [16, 16, 16]},
 }
 

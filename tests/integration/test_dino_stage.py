@@ -233,10 +233,13 @@ class TestEmbeddings:
     def test_only_test_is_written(self, tested: Path) -> None:
         assert sorted(path.name for path in (tested / "test").iterdir()) == [
             "config.yaml",
+            "embedding.png",
             "embeddings.csv",
             "environment.json",
             "log.txt",
             "metrics.json",
+            "report.html",
+            "views.png",
         ]
         assert "n_epochs: 10" in (tested / "config.yaml").read_text()
 

@@ -82,6 +82,14 @@ class ClassificationConfig(FineTuningConfig):
     )
     focal_gamma: NotNegative = task(0.0, "Exponent of the focal loss of categorical targets: well classified cases count less. 0: none.")
     label_smoothing: ShareBelowOne = task(0.0, "Share of a categorical target's label that is spread over all its classes.")
+    explain: Literal["none", "gradcam", "occlusion"] = task(
+        "gradcam",
+        "How a test shows where the network looks, as maps in test/explanations and in the report. gradcam: by the deepest feature map, "
+        "which takes no longer than the prediction. occlusion: by covering boxes of the scan, some hundred predictions a case. none: not.",
+    )
+    explain_cases: Positive = task(
+        6, "Cases of each target that are explained: half of them the surest mistakes, the others the surest right answers."
+    )
     n_bootstrap: Positive = task(2000, "Resamplings of the test patients for the 95 % confidence intervals.")
 
     head_learning_rate: PositiveNumber | None = training(None, "Highest learning rate of the heads. null: learning_rate.")

@@ -46,7 +46,12 @@ OF_SUBGROUPS = {
 
 
 def write_classification_report(
-    folder: Path, run: RunFacts, cases: Sequence[ClassifiedCase], targets: Sequence[AnyTarget], metrics: Mapping[str, Any]
+    folder: Path,
+    run: RunFacts,
+    cases: Sequence[ClassifiedCase],
+    targets: Sequence[AnyTarget],
+    metrics: Mapping[str, Any],
+    explanations: Sequence[Section] = (),
 ) -> Path:
     """Write report.html and its plots (roc_, precision_recall_, confusion_, calibration_ or scatter_<target>.png) into the test folder.
 
@@ -56,6 +61,7 @@ def write_classification_report(
         cases: the classified cases.
         targets: the targets, as given to `write_classification_results`.
         metrics: what that returned.
+        explanations: where the network looked.
     """
     sections = [_headline(targets, metrics), run_section(run), data_section(cases, run), curves_section(run)]
     for target in targets:
@@ -64,7 +70,7 @@ def write_classification_report(
         sections += baseline_section(target, entry, READABLE)
         chosen = {name: READABLE[name] for name in OF_SUBGROUPS[target.kind]}
         sections += subgroup_section(f"{target.name} in subgroups", entry.get("subgroups", {}), chosen)
-    sections += [_reading(targets, metrics), repeat_section(run)]
+    sections += [*explanations, _reading(targets, metrics), repeat_section(run)]
     patients = len({case.patient for case in cases})
     folds = f", test folds: {', '.join(run.test_folds)}" if run.test_folds else ""
     path = folder / "report.html"

@@ -1,6 +1,7 @@
-"""Predicted masks as NIfTI on the grid of the scan as it came."""
+"""Predicted masks, and maps that explain predictions, as NIfTI on the grid of the scan as it came."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,24 @@ def write_mask(path: Path, labels: NDArray[Any], grid: Grid) -> None:
         raise ValueError(f"labels of type {labels.dtype}; expected integers from 0 on")
     highest = int(labels.max()) if labels.size else 0
     dtype = next(kind for kind in LABEL_TYPES if highest <= np.iinfo(kind).max)
-    image = nibabel.Nifti1Image(labels.astype(dtype, copy=False), grid.affine)
+    _write(path, labels.astype(dtype, copy=False), grid)
+
+
+def map_path(folder: Path, case: str, target: str) -> Path:
+    """Return where the map that explains a case's prediction goes inside the test folder."""
+    plain = re.sub(r"[^\w.-]", "_", target)  # any column name
+    return folder / "explanations" / f"{case}_{plain}.nii.gz"
+
+
+def write_map(path: Path, values: NDArray[np.float32], grid: Grid) -> None:
+    """Write a map of real values (D, H, W), float32, as `write_mask` does a label map. Raises ValueError for another shape."""
+    if values.shape != grid.shape:
+        raise ValueError(f"a map of shape {values.shape} on a grid of shape {grid.shape}")
+    _write(path, values.astype(np.float32, copy=False), grid)
+
+
+def _write(path: Path, array: NDArray[Any], grid: Grid) -> None:
+    image = nibabel.Nifti1Image(array, grid.affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(grid.affine, code=SCANNER)
     image.set_qform(grid.affine, code=SCANNER)

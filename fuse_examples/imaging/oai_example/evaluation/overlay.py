@@ -111,6 +111,18 @@ def overlay_figure(
     return figure
 
 
+def planes_figure(volumes: Sequence[tuple[str, Volume]]) -> Figure:
+    """Show the middle slices of several volumes in RAS order, a row for each, below its name."""
+    figure = Figure(figsize=(7.6, 2.5 * len(volumes)), layout="constrained", facecolor=BACKGROUND)
+    for (name, scan), row in zip(volumes, figure.subplots(len(volumes), 3, squeeze=False), strict=True):
+        low, high = np.percentile(scan.array, [0.5, 99.5])
+        for plane, axes in zip(PLANES, row, strict=True):
+            _show(axes, scan, plane, scan.array.shape[plane.axis] // 2, (float(low), float(high)))
+        size = " x ".join(f"{length * count:.0f}" for length, count in zip(scan.spacing, scan.array.shape, strict=True))
+        row[1].set_title(f"{name}, {size} mm", color=PAPER, fontsize=10)
+    return figure
+
+
 def _show(axes: Axes, scan: Volume, plane: Plane, index: int, window: tuple[float, float]) -> None:
     spacing = scan.spacing
     aspect = spacing[plane.vertical] / spacing[plane.horizontal]

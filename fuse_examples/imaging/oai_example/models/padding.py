@@ -83,6 +83,11 @@ def image_shares(length: int, n_cells: int, multiple: int) -> list[float]:
     return [max(0.0, overlap) / edge for overlap in overlaps]
 
 
+def first_cell_centre(length: int, multiple: int, cell: float) -> float:
+    """Where the middle of the first cell of a reduced map lies, in voxels of the image that was padded, for cells of so many voxels."""
+    return (cell - 1) / 2 - _margins(length, multiple)[0]
+
+
 def _margins(length: int, multiple: int) -> tuple[int, int]:
     missing = -length % multiple
     return missing // 2, missing - missing // 2

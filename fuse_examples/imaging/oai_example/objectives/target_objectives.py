@@ -38,6 +38,9 @@ class TargetObjective(Protocol):
     def predict(self, outputs: Tensor) -> Tensor:
         """(B, n_outputs) outputs to probabilities (B, K), or to one number each, (B, 1), in the column's own unit."""
 
+    def evidence(self, outputs: Tensor, called: int | None) -> Tensor:
+        """(B, n_outputs) outputs to a number each, (B,), that grows with what speaks for the class `called`."""
+
     def scores(self, labels: Tensor, predictions: Tensor) -> dict[str, float]:
         """Validation scores by name; NaN where one is undefined."""
 
@@ -83,6 +86,12 @@ class ClassObjective:
         """Probabilities (B, K)."""
         return outputs.softmax(dim=1)
 
+    def evidence(self, outputs: Tensor, called: int | None) -> Tensor:
+        """The log odds of the class against all others."""
+        assert called is not None
+        others = [index for index in range(self.n_outputs) if index != called]
+        return outputs[:, called] - outputs[:, others].logsumexp(dim=1)
+
     def scores(self, labels: Tensor, predictions: Tensor) -> dict[str, float]:
         """AUC of two classes, or the mean over classes of each against the rest."""
         return {"auc": macro_auc(labels.numpy(), predictions.numpy())}
@@ -124,6 +133,10 @@ class GradeObjective:
         ends = F.pad(F.pad(above, (1, 0), value=1.0), (0, 1), value=0.0)
         return ends[:, :-1] - ends[:, 1:]
 
+    def evidence(self, outputs: Tensor, called: int | None) -> Tensor:
+        """What speaks for a high grade: the sum of the logits."""
+        return outputs.sum(dim=1)
+
     def scores(self, labels: Tensor, predictions: Tensor) -> dict[str, float]:
         """Quadratic kappa of the median grade, and its mean distance in grades."""
         if not len(labels):
@@ -158,6 +171,10 @@ class NumberObjective:
     def predict(self, outputs: Tensor) -> Tensor:
         """Numbers (B, 1) in the column's own unit."""
         return outputs.double() * self.std + self.mean
+
+    def evidence(self, outputs: Tensor, called: int | None) -> Tensor:
+        """What speaks for a large number: the number itself."""
+        return outputs[:, 0]
 
     def scores(self, labels: Tensor, predictions: Tensor) -> dict[str, float]:
         """R squared and mean absolute error."""

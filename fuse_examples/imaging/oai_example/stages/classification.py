@@ -1,6 +1,6 @@
 """The classification stage: a frozen configuration in, a trained or tested classifier's run folder out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeData
 from fuse_examples.imaging.oai_example.evaluation.baselines import fit_baselines
 from fuse_examples.imaging.oai_example.evaluation.classified_cases import ClassifiedCase
 from fuse_examples.imaging.oai_example.evaluation.ensembles import average_cases, average_rivals, mean_thresholds
+from fuse_examples.imaging.oai_example.evaluation.explained_cases import ExplainedCase
 from fuse_examples.imaging.oai_example.evaluation.view_pictures import InputPictures
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
 from fuse_examples.imaging.oai_example.stages.beginning import Member, begin_test, begin_training
@@ -44,12 +45,13 @@ from fuse_examples.imaging.oai_example.stages.classification_targets import (
     stratum,
 )
 from fuse_examples.imaging.oai_example.stages.cross_validation import CrossValidated, cross_validate
+from fuse_examples.imaging.oai_example.stages.explaining import explain_cases
 from fuse_examples.imaging.oai_example.stages.feasibility import Trial, padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run, log_best_epoch
 from fuse_examples.imaging.oai_example.stages.report_facts import run_facts
 from fuse_examples.imaging.oai_example.stages.resolution import build_configured_backbone, preprocessing_of, resolved
 from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
-from fuse_examples.imaging.oai_example.stages.stored_cases import store_cases
+from fuse_examples.imaging.oai_example.stages.stored_cases import StoredCases, store_cases
 from fuse_examples.imaging.oai_example.tasks.classification import ClassificationTask
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
@@ -149,7 +151,8 @@ def evaluate(config: ClassificationConfig, *, check: bool = False) -> None:
         rivals = average_rivals([rivals_of(one.member.project, stored.evaluation, one.covariates) for one in tasks])
         targets = test_targets(tasks[0].classes, mean_thresholds([member.thresholds for member in start.members]))
         facts = run_facts(config, (*notes, *stored.notes), environment, start.members)
-        write_results(config, run.output, average_cases(found), targets, facts, rivals)
+        classified = average_cases(found)
+        write_results(config, run.output, classified, targets, facts, rivals, _explained(config, tasks, stored, classified, run.output))
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,18 @@ def predict_volumes(config: ClassificationConfig, one: TestedTask, volumes: Sequ
     data = VolumeDataModule(None, items, 1, config.n_workers, config.seed, evaluation_batch_size=1)
     trainer.predict(one.task, datamodule=data, return_predictions=False)
     return writer.cases
+
+
+def _explained(
+    config: ClassificationConfig, tasks: Sequence[TestedTask], stored: StoredCases, cases: Sequence[ClassifiedCase], folder: Path
+) -> Mapping[str, list[ExplainedCase]]:
+    """Where the networks looked, by target; nothing with `explain: none`."""
+    if config.explain == "none":
+        return {}
+    networks = [(one.task, covariates_of_network(config, one.covariates)) for one in tasks]
+    preprocessing = Preprocessing.from_dict(tasks[0].member.project["preprocessing"])
+    targets = test_targets(tasks[0].classes, mean_thresholds([one.member.thresholds for one in tasks]))
+    return explain_cases(networks, stored.evaluation, preprocessing, cases, targets, config.explain, config.explain_cases, folder)
 
 
 def _facts(config: ClassificationConfig, data: VolumeDataModule, classes: Sequence[LearnedTarget], backbone: Backbone) -> list[str]:

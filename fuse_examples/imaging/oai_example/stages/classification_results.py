@@ -25,6 +25,7 @@ from fuse_examples.imaging.oai_example.evaluation.classified_cases import (
     Target,
     read_classified,
 )
+from fuse_examples.imaging.oai_example.evaluation.explained_cases import ExplainedCase, explanation_section
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.run_facts import RunFacts, interval_text, three_digits
 from fuse_examples.imaging.oai_example.stages.report_facts import run_facts
@@ -93,11 +94,17 @@ def write_results(
     targets: Sequence[AnyTarget],
     facts: RunFacts,
     rivals: Mapping[str, Sequence[Rival]],
+    explained: Mapping[str, Sequence[ExplainedCase]],
 ) -> None:
-    """Write tables, plots and report into `folder`, and print the metrics."""
+    """Write tables, plots and report into `folder`, and print the metrics; `explained`: by target, what the report shows of its cases."""
     bootstrap = Bootstrap(n_resamples=config.n_bootstrap, seed=config.seed)
     metrics = write_classification_results(folder, cases, targets, bootstrap, rivals)
-    report = write_classification_report(folder, facts, cases, targets, metrics)
+    shown = [
+        section
+        for target in targets
+        for section in explanation_section(target, config.explain, explained.get(target.name, ()), 1 / len(targets))
+    ]
+    report = write_classification_report(folder, facts, cases, targets, metrics, shown)
     for target in targets:
         for name in PRINTED[target.kind]:
             entry = metrics[target.name][name]
@@ -128,4 +135,4 @@ def pool_results(config: ClassificationConfig, folders: Sequence[Path], output: 
     write_text(output / "config.yaml", config.as_yaml())
     write_json(output / "environment.json", environment)
     facts = run_facts(config, notes, environment, runs=[folder.parent for folder in folders])
-    write_results(config, output, cases, targets, facts, {})
+    write_results(config, output, cases, targets, facts, {}, {})

@@ -13,7 +13,7 @@ from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
 from fuse_examples.imaging.oai_example.errors import UserError
-from fuse_examples.imaging.oai_example.evaluation.embeddings import EmbeddingWriter, write_embedding_results
+from fuse_examples.imaging.oai_example.evaluation.embeddings import EmbeddingWriter
 from fuse_examples.imaging.oai_example.evaluation.probe_watch import PROBE
 from fuse_examples.imaging.oai_example.evaluation.probes import Embedded
 from fuse_examples.imaging.oai_example.evaluation.view_pictures import ViewPictures
@@ -27,7 +27,9 @@ from fuse_examples.imaging.oai_example.stages.dino_parts import dino_task, recip
 from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, print_test, store_size, try_out
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
+from fuse_examples.imaging.oai_example.stages.pretraining_results import write_results
 from fuse_examples.imaging.oai_example.stages.probing import probe_results, probe_watch, probed_classes, whole_volumes
+from fuse_examples.imaging.oai_example.stages.report_facts import run_facts
 from fuse_examples.imaging.oai_example.stages.resolution import (
     build_configured_backbone,
     makes_views_on_device,
@@ -119,12 +121,14 @@ def evaluate(config: DINOConfig, *, check: bool = False) -> None:
     if check:
         print_test(cases)
         return
-    with run.opened(config.dump(), notes):
+    with run.opened(config.dump(), notes) as environment:
         stored = store_cases(config, cases, run.output)
         preprocessing = Preprocessing.from_dict(project["preprocessing"])
         asked = _embedded(config, task, stored.evaluation, preprocessing, run.output)
         known = _embedded(config, task, stored.train, preprocessing, run.output) if classes else None
-        write_embedding_results(run.output, asked, probe_results(known, asked, classes) if known else None)
+        probes = probe_results(known, asked, classes) if known else None
+        facts = run_facts(config, (*notes, *stored.notes), environment, start.members)
+        write_results(config, run.output, asked, probes, stored.evaluation, preprocessing, facts)
 
 
 def _embedded(config: DINOConfig, task: DINOTask, volumes: Sequence[CaseVolumes], preprocessing: Preprocessing, folder: Path) -> Embedded:

@@ -1,6 +1,6 @@
 """Fine-tuning a backbone to predict one or more targets of a volume: classes, grades or numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,18 @@ class ClassificationTask(FineTuningTask):
         features = self.features(image).float()
         if self.pooling is not None:
             features = self.pooling(features, image.shape[2:], self.backbone.size_multiple)
+        return self._judged(features, covariates)
+
+    def deepest_map(self, image: Tensor) -> Tensor:
+        """(B, C, D, H, W) images to the backbone's deepest map (B, F, d, h, w)."""
+        return self.backbone.encode(image)[-1]
+
+    def from_map(self, deepest: Tensor, size: Sequence[int], covariates: Tensor | None = None) -> dict[str, Tensor]:
+        """`forward` from a deepest map that is there already, of images of `size`."""
+        pooled = self.backbone.pool(deepest, size) if self.pooling is None else self.pooling(deepest, size, self.backbone.size_multiple)
+        return self._judged(pooled.float(), covariates)
+
+    def _judged(self, features: Tensor, covariates: Tensor | None) -> dict[str, Tensor]:
         if covariates is not None:
             features = torch.cat([features, covariates.to(features)], dim=1)
         with torch.autocast(features.device.type, enabled=False):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     JPEG2000,
     UID,
@@ -201,4 +201,60 @@ def test_a_damaged_stream_names_file_and_format(write_series: Write) -> None:
     folder, _ = series(write_series, "u8")
     rewritten(folder, with_stream(JPEG2000Lossless, lambda image: b"\xff\x4fnonsense"))
     with pytest.raises(DataError, match=r"003: the voxels cannot be decoded \(JPEG 2000 Image Compression \(Lossless Only\)\): "):
+        read_volume(folder)
+
+
+def streams(syntax: UID) -> Callable[[Dataset], None]:
+    """A change that compresses a plain slice of 12 bits in a lossless format."""
+    if syntax == JPEGLosslessSV1:
+        return with_stream(syntax, lambda image: jpeg_lossless.encode(image, 12))
+    return lambda dataset: dataset.compress(syntax)
+
+
+def zeros_within(stream: bytes) -> bytes:
+    return stream[: len(stream) // 3] + bytes(len(stream) // 6) + stream[len(stream) // 3 + len(stream) // 6 :]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut at half": lambda stream: stream[: len(stream) // 2],
+    "cut near the end": lambda stream: stream[: len(stream) * 19 // 20],
+    "without its beginning": lambda stream: bytes(20) + stream[20:],
+    "zeros within": zeros_within,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless], ids=lambda syntax: syntax.keyword)
+def test_a_damaged_frame_is_refused_by_name(write_series: Write, syntax: UID, damage: str) -> None:
+    if (syntax, damage) == (JPEG2000Lossless, "zeros within"):
+        damage = "cut at half"  # JPEG 2000 has no checksum, and its decoder takes any bits: what changed within cannot be known
+    folder, _ = series(write_series, "u12")
+    rewritten(folder, streams(syntax))
+    file = sorted(folder.iterdir())[2]
+    dataset = dcmread(file)
+    (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
+    dataset.PixelData = encapsulate([DAMAGES[damage](frame)])
+    dataset.save_as(file)
+    with pytest.raises(DataError) as error:
+        read_volume(folder)
+    (text,) = error.value.problems
+    assert text.startswith(f"{file}: the voxels cannot be decoded ({syntax.name}): ")
+    assert text.endswith(". Fetch the file again from where it came; if it is the same there, leave the series out.")
+    assert "\n" not in text
+    assert "NoneType" not in text
+    assert read_header(folder).source.shape == (40, 32, 4)
+
+
+def test_run_length_code_of_too_many_voxels(write_series: Write) -> None:
+    folder, _ = series(write_series, "u8")
+    row = np.repeat(np.arange(10, dtype=np.uint8), 4)
+    header = (1).to_bytes(4, "little") + (64).to_bytes(4, "little") + bytes(56)
+
+    def runs(more: int) -> bytes:
+        return header + b"".join(bytes([257 - 4, value]) for value in np.tile(row[::4], 32).tolist()) + bytes([257 - 4, 7]) * more
+
+    rewritten(folder, with_stream(RLELossless, lambda image: runs(0)))
+    assert np.array_equal(read_dicom(folder)[0].transpose(2, 1, 0), np.tile(row, (4, 32, 1)))
+    rewritten(folder, lambda dataset: setattr(dataset, "PixelData", encapsulate([runs(8)])))
+    with pytest.raises(DataError, match=r"RLE Lossless\): a segment holds 1312 bytes, 1280 are needed\. Fetch the file again"):
         read_volume(folder)

@@ -1,6 +1,8 @@
 """Pixels of DICOM frames: decoding, unused bits, rescaling slice by slice, and the stacked array."""
 
+import re
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ PACKAGES = {
     _JPEG_LS: ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"),
     _JPEG_2000: tuple(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203)),
 }
+MOST_PADDING = 2  # bytes behind a segment of run-length code
 DECODERS = {syntax: package for package, syntaxes in PACKAGES.items() for syntax in syntaxes}
 
 
@@ -116,13 +119,32 @@ def _decoded_values(frame: Frame) -> Voxels:
         return values
     _check_decoder(file.syntax, file.path)
     try:
-        array: Voxels = file.dataset.pixel_array  # type: ignore[union-attr]  # present, see above
+        with warnings.catch_warnings(record=True) as remarks:
+            warnings.simplefilter("always")
+            array: Voxels = file.dataset.pixel_array  # type: ignore[union-attr]  # present, see above
+        _refuse_surplus(remarks)
     except Exception as error:  # decoders raise many kinds
-        raise DataError(f"{file.path}: the voxels cannot be decoded ({file.syntax.name}): {error}.{_last_resort(file)}") from error
+        remedy = _last_resort(file) or " Fetch the file again from where it came; if it is the same there, leave the series out."
+        raise DataError(f"{file.path}: the voxels cannot be decoded ({file.syntax.name}): {_reason(error)}.{remedy}") from error
     array = array[frame.number] if file.values.get("NumberOfFrames", 1) > 1 else array
     if array.shape != frame.matrix:
         raise DataError(f"{file.path}: the voxels have the shape {array.shape}, the header says {frame.matrix}.")
     return array
+
+
+def _refuse_surplus(remarks: Sequence[warnings.WarningMessage]) -> None:
+    """Run-length code that makes more voxels than the image has is damaged, though pydicom but warns; a byte or two may be padding."""
+    for remark in remarks:
+        found = re.search(r"RLE segment .* (\d+) vs. (\d+) bytes", str(remark.message))
+        if found and int(found[1]) - int(found[2]) > MOST_PADDING:
+            raise ValueError(f"a segment holds {found[1]} bytes, {found[2]} are needed")
+
+
+def _reason(error: Exception) -> str:
+    """What the decoders said, on one line."""
+    first, *of_decoders = (line.strip() for line in str(error).splitlines())
+    told = [line for line in of_decoders if "'NoneType'" not in line]  # GDCM fails without a reason
+    return "; ".join(told).rstrip(".") if told else "its code is damaged or cut off" if of_decoders else first.rstrip(".")
 
 
 def _uncompressed(file: ImageFile, frame: Frame) -> Voxels | None:

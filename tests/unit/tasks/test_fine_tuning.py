@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fuse_examples.imaging.oai_example.models.attention_pooling import AttentionPooling
 from fuse_examples.imaging.oai_example.models.heads import ClassificationHeads, SegmentationHead
 from fuse_examples.imaging.oai_example.models.unet3d import UNet3D
 from fuse_examples.imaging.oai_example.objectives.segmentation_loss import DiceCELoss
@@ -133,3 +134,42 @@ def test_a_backbone_that_learns_moves_its_own(kind: str, caplog: pytest.LogCaptu
     caplog.set_level(logging.INFO)
     states_after_each_epoch(task_of(kind), 1, 50.0)
     assert "norm statistics" not in caplog.text
+
+
+def attention_task(**gentle: Any) -> ClassificationTask:
+    torch.manual_seed(0)
+    backbone = UNet3D(width=2, with_decoder=False)
+    heads, pooling = ClassificationHeads(backbone.feature_dim, {"size": 2}), AttentionPooling(backbone.feature_dim, 4)
+    recipe = ClassificationRecipe(1e-2, 2e-2, 0.1, 0, **gentle)
+    return ClassificationTask(backbone, heads, {"size": ClassObjective([1.0, 1.0])}, recipe, pooling)
+
+
+def test_over_a_frozen_backbone_pooling_and_heads_alone_have_gradients() -> None:
+    task = attention_task(freeze_backbone=True, reestimate_norm_statistics="never")
+    image, labels = torch.rand(2, 1, 8, 16, 16), {"size": torch.tensor([0, 1])}
+    task.loss(task(image), labels).backward()
+    with_gradients = {name for name, parameter in task.named_parameters() if parameter.grad is not None and parameter.grad.any()}
+    # A score's own bias moves all cells alike, which a softmax does not see.
+    learning = {name for name, _ in task.named_parameters() if name.startswith(("pooling.", "heads.")) and name != "pooling.score.bias"}
+    assert with_gradients - {"pooling.score.bias"} == learning
+    assert not any(module.training for module in task.backbone.modules())
+
+
+@pytest.mark.parametrize("brightness", [50.0, 0.5])
+def test_attention_pooling_learns_over_statistics_that_were_taken_anew(brightness: float) -> None:
+    """They are those of the backbone's own layers, to the bit what they are below an average: what pools the map has no say in them."""
+    kept: dict[str, dict[str, Tensor]] = {}
+    for pooling, task in (
+        ("attention", attention_task(freeze_backbone=True, reestimate_norm_statistics="always")),
+        ("average", task_of("classification", freeze_backbone=True, reestimate_norm_statistics="always")),
+    ):
+        before, first, second = states_after_each_epoch(task, 2, brightness)
+        statistics = {name for name in before if name.startswith("backbone.") and name.endswith(("running_mean", "running_var"))}
+        assert moved(before, first, "backbone.") == statistics
+        assert moved(first, second, "backbone.") == set()
+        kept[pooling] = {name: value for name, value in second.items() if name in statistics}
+        if pooling == "attention":
+            assert {name for name in before if name.startswith("pooling.")} - moved(before, second, "pooling.") <= {"pooling.score.bias"}
+            assert moved(before, second, "heads.") != set()
+    assert kept["attention"].keys() == kept["average"].keys()
+    assert all(torch.equal(value, kept["average"][name]) for name, value in kept["attention"].items())

@@ -4,7 +4,7 @@ PIP_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: env demo test test-slow lint bench
+.PHONY: env demo study test test-slow lint bench
 
 env: $(VENV)/.complete
 
@@ -26,6 +26,12 @@ demo: env
 	$(RUN) $(STAGES)/downstream/segmentation.py --config configs/demo/segmentation_demo.yaml
 	$(RUN) $(STAGES)/downstream/segmentation.py --config configs/demo/segmentation_demo.yaml dino_weights=null test_ckpt=$(DEMO)/results/segmentation/checkpoints/best.ckpt
 	$(RUN) -m fuse_examples.imaging.oai_example.prepare.demo_verdict $(DEMO)
+
+# Whether the demo's pre-training helps with few labels; what is done already is not done again.
+study: env
+	test -f $(DEMO)/data/segmentation.csv || $(RUN) -m fuse_examples.imaging.oai_example.prepare.synthetic_knee $(DEMO)/data
+	test -f $(DEMO)/results/dino/backbone.safetensors || $(RUN) $(STAGES)/self_supervised/dino.py --config configs/demo/dino_demo.yaml
+	$(RUN) $(STAGES)/downstream/label_efficiency.py --config configs/demo/label_efficiency_demo.yaml
 
 lint: env
 	$(RUN) -m ruff check .

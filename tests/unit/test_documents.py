@@ -11,6 +11,7 @@ import pytest
 
 from fuse_examples.imaging.oai_example.configuration.classification_config import ClassificationConfig
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
+from fuse_examples.imaging.oai_example.configuration.label_efficiency_config import LabelEfficiencyConfig
 from fuse_examples.imaging.oai_example.configuration.loading import load_config
 from fuse_examples.imaging.oai_example.configuration.prediction_request import parse_request
 from fuse_examples.imaging.oai_example.configuration.segmentation_config import SegmentationConfig
@@ -21,7 +22,7 @@ from fuse_examples.imaging.oai_example.errors import ConfigError
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fuse_examples" / "imaging" / "oai_example"
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-SCHEMAS = {schema.script: schema for schema in (DINOConfig, ClassificationConfig, SegmentationConfig)}
+SCHEMAS = {schema.script: schema for schema in (DINOConfig, ClassificationConfig, SegmentationConfig, LabelEfficiencyConfig)}
 KEYS = {key for schema in SCHEMAS.values() for key in (*settings_of(schema), *blocks_of(schema))}
 NOT_OURS = {"key", "weights_only", "align_corners"}  # of words that look like settings: the pattern itself, and torch's
 WRITTEN = {".venv", "config.yaml", "log.txt", "test/", "demo/", "image03.txt"}  # by runs, by make, and by those who hand data out
@@ -118,7 +119,7 @@ def test_commands_are_understood(document: Path) -> None:
             load_config(schema, ROOT / (shipped or [f"configs/{Path(words[1]).stem}_config.yaml"])[0], settings)
 
 
-def test_the_readme_has_the_three_commands_and_they_are_looked_at() -> None:
+def test_the_readme_has_the_commands_and_they_are_looked_at() -> None:
     found = commands((ROOT / "README.md").read_text())
     assert all(["python", script] in found for script in SCHEMAS)
     with pytest.raises(ConfigError):

@@ -66,6 +66,20 @@ def test_names_become_plots_and_series() -> None:
     assert task.sent == [("val/dice", "femur", 0.5, 7), ("train", "loss", 1.0, 7), ("loss", "loss", 2.0, 7)]
 
 
+def test_a_table_is_sent_with_its_header_first() -> None:
+    sent = []
+
+    class Reports:
+        def get_logger(self) -> "Reports":
+            return self
+
+        def report_table(self, title: str, series: str, iteration: int, table_plot: list[list[object]]) -> None:
+            sent.append((title, table_plot))
+
+    ClearMLTracker(Reports(), upload_images=False).log_table("runs", [("seed", "score"), [0, 0.5]])
+    assert sent == [("runs", [["seed", "score"], [0, 0.5]])]
+
+
 def session(folder: Path, *words: object) -> tuple[int, dict[str, Any], str]:
     """Run clearml_run.py offline and return its exit code, what it says of itself, and all that would have been sent."""
     environment = home(folder, CLEARML_OFFLINE_MODE="1")

@@ -25,8 +25,8 @@ def steps_are_whole_validations(draft: Draft) -> Iterator[Problem]:
 
 
 def overrides_leave_the_cells_alone(draft: Draft) -> Iterator[Problem]:
-    """What differs between cells, and what makes them comparable, is the study's to set."""
-    for key in sorted({key.split(".")[0] for key in draft["overrides"]} & set(OF_THE_STUDY)):
+    """What differs between cells, and what makes them comparable, is the study's to set; a null takes away what the stage's file sets."""
+    for key in sorted({key.split(".")[0] for key, value in draft["overrides"].items() if value is not None} & set(OF_THE_STUDY)):
         remedy = {"n_epochs": "steps", "learning_rate": "learning_rates", "seed": "seeds", "dino_weights": "initialisations"}.get(key)
         near = f"; set {remedy} of the study" if remedy else "; leave it out"
         yield Problem(draft.origin(("overrides", key)), f"overrides: {key} is set for every cell by the study{near}")

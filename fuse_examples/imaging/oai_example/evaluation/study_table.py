@@ -1,6 +1,7 @@
 """The table of a study's cells, one row each."""
 
 from pathlib import Path
+from typing import Any
 
 from fuse_examples.imaging.oai_example.evaluation.study_cells import StudyResults
 from fuse_examples.imaging.oai_example.evaluation.whole_files import write_table
@@ -13,6 +14,13 @@ COLUMNS = (
 
 def write_study_table(results: StudyResults, folder: Path) -> Path:
     """Write `study.csv`: what each cell is and its score on the test cases."""
+    path = folder / "study.csv"
+    write_table(path, COLUMNS, table_rows(results))
+    return path
+
+
+def table_rows(results: StudyResults) -> list[list[Any]]:
+    """The rows of the table, budget by budget."""
     order = {name: place for place, name in enumerate((*results.budgets, *results.initialisations))}
     rows = []
     for cell in sorted(results.cells, key=lambda one: (order[one.budget], order[one.initialisation], one.seed)):
@@ -21,6 +29,4 @@ def write_study_table(results: StudyResults, folder: Path) -> Path:
         found = [results.metric, results.score(cell), validation, step, results.steps]
         times = [cell.seconds.get("trained"), cell.seconds.get("tested")]
         rows.append([cell.initialisation, cell.budget, *sizes, cell.seed, cell.learning_rate, *found, *times])
-    path = folder / "study.csv"
-    write_table(path, COLUMNS, rows)
-    return path
+    return rows

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from fuse_examples.imaging.oai_example.configuration.label_efficiency_config import LabelEfficiencyConfig
 from fuse_examples.imaging.oai_example.errors import ConfigError, UserError
-from fuse_examples.imaging.oai_example.stages.study.cell_run import do_cell, stop_with_parent
+from fuse_examples.imaging.oai_example.stages.study.cell_run import do_cell
 from fuse_examples.imaging.oai_example.stages.study.cell_state import found_rates, is_finished, read_done, validation_score
 from fuse_examples.imaging.oai_example.stages.study.estimate import print_estimate
 from fuse_examples.imaging.oai_example.stages.study.grid import Cell
 from fuse_examples.imaging.oai_example.stages.study.opening import SETTINGS, Study, look_at_study
+from fuse_examples.imaging.oai_example.stages.study.parent_watch import stop_with_parent
 from fuse_examples.imaging.oai_example.stages.study.results import write_study_results
 from fuse_examples.imaging.oai_example.stages.study.scheduling import Broken, do_cells
 from fuse_examples.imaging.oai_example.training.interruption import NAMES, Interrupted, Interruption

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -73,6 +73,11 @@ class ClearMLTracker(Logger):
         if self._upload_images:
             title, _, series = name.rpartition("/")
             self._task.get_logger().report_image(title or name, series, iteration=step, image=image)
+
+    @rank_zero_only
+    def log_table(self, name: str, rows: Sequence[Sequence[object]]) -> None:
+        """Send a table whose first row is its header."""
+        self._task.get_logger().report_table(name, "", iteration=0, table_plot=[list(row) for row in rows])
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

@@ -1,8 +1,5 @@
 """One cell of a study as an ordinary run: trained where it stands, then tested where it belongs to the grid."""
 
-import os
-import signal
-import threading
 import time
 from pathlib import Path
 
@@ -13,9 +10,6 @@ from fuse_examples.imaging.oai_example.stages.study.opening import Study
 from fuse_examples.imaging.oai_example.training.checkpoint_writer import BEST, LAST
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.safe_files import held
-
-PARENT = "LABEL_EFFICIENCY_PARENT"
-"""Variable of the environment with the process that a cell is done for; the cell stops when that is gone."""
 
 
 def cell_config(study: Study, cell: Cell) -> DownstreamConfig:
@@ -61,19 +55,6 @@ def do_cell(study: Study, cell: Cell) -> None:
             began = time.perf_counter()
             stage.evaluate(_tested(config, run_folder(study.folder, cell)))
             note_done(study.folder, cell, {**done, "tested": round(time.perf_counter() - began, 1)})
-
-
-def stop_with_parent() -> None:
-    """Where a study has started this process, end as by SIGTERM when the study is gone: nobody would take the cell up beside it."""
-    parent = os.environ.get(PARENT)
-    if parent is not None:
-        threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _tested(config: DownstreamConfig, folder: Path) -> DownstreamConfig:

@@ -75,7 +75,7 @@ def grid_of(config: LabelEfficiencyConfig, saved: Mapping[str, Any] | None = Non
     """The grid that a configuration describes; where it leaves the search open, that of the study that was begun (`saved`) counts."""
     budget, seed = config.search_budget, config.seeds[0]
     if saved is not None:
-        budget = saved["search_budget"] if budget is None else budget
+        budget = saved["search_budget"] if budget is None and saved["search_budget"] in config.budgets else budget
         seed = saved["search_seed"] if saved["search_seed"] in config.seeds else seed
     return Grid(
         tuple(config.initialisations),

@@ -1,6 +1,7 @@
 """From run folders to results: what every finished cell of a study found, read back from its own files."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +10,61 @@ import numpy as np
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.evaluation.classified_cases import ContinuousTarget, Target, read_classified
 from fuse_examples.imaging.oai_example.evaluation.prediction_files import number, read_predictions
+from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.study_cells import CellResult, StudyResults, TestedCase, write_cells
-from fuse_examples.imaging.oai_example.evaluation.study_table import write_study_table
+from fuse_examples.imaging.oai_example.evaluation.study_document import print_answer
+from fuse_examples.imaging.oai_example.evaluation.study_report import write_study_report
+from fuse_examples.imaging.oai_example.evaluation.study_statistics import analyse
+from fuse_examples.imaging.oai_example.evaluation.study_table import COLUMNS, table_rows, write_study_table
 from fuse_examples.imaging.oai_example.stages.study.cell_state import found_rates, is_finished, read_done, run_folder
 from fuse_examples.imaging.oai_example.stages.study.grid import Cell
 from fuse_examples.imaging.oai_example.stages.study.opening import Study
-from fuse_examples.imaging.oai_example.training.curves import read_validation_curve
+from fuse_examples.imaging.oai_example.training.clearml_tracker import clearml_tracker
+from fuse_examples.imaging.oai_example.training.environment import describe_environment
+from fuse_examples.imaging.oai_example.training.grid_board import write_grid
+from fuse_examples.imaging.oai_example.training.history import HISTORY, read_history
 
-CELLS = "cells.jsonl"
+CELLS, HPARAMS = "cells.jsonl", "hparams"
 
 
 def write_study_results(study: Study) -> Path | None:
-    """Write what the finished cells found; None where none is finished."""
+    """Write what the finished cells found: cells.jsonl, study.csv, study.html, TensorBoard's HParams and ClearML's table.
+
+    Returns:
+        The page; None where no cell is finished.
+    """
     results = collect(study)
     if results is None:
         return None
     write_cells(results, study.folder / CELLS)
-    return write_study_table(results, study.folder)
+    write_study_table(results, study.folder)
+    answer = analyse(results, Bootstrap(n_resamples=study.config.n_bootstrap))
+    page = write_study_report(answer, study.folder)
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in table_rows(results)]
+    write_grid(study.folder / HPARAMS, [_hparams(row, results.metric) for row in rows])
+    if study.config.clearml:
+        _send_table(study, [COLUMNS, *table_rows(results)])
+    print_answer(answer)
+    return page
+
+
+def _hparams(row: Mapping[str, Any], metric: str) -> tuple[str, dict[str, Any], dict[str, float]]:
+    settings = {name: row[name] for name in ("initialisation", "budget", "n_train_patients", "seed", "learning_rate")}
+    figures = {f"test/{metric}": row["score"], "best validation": row["validation_score"]}
+    return f"{row['initialisation']}_{row['budget']}_seed{row['seed']}", settings, figures
+
+
+def _send_table(study: Study, rows: Sequence[Sequence[Any]]) -> None:
+    config = study.config
+    assert config.clearml_project_name is not None  # by the configuration's rules
+    tracker = clearml_tracker(
+        project=config.clearml_project_name,
+        experiment=config.experiment,
+        config_dump=config.dump(),
+        environment=describe_environment(seed=config.seeds[0]),
+    )
+    tracker.log_table("runs", rows)
+    tracker.close()
 
 
 def collect(study: Study) -> StudyResults | None:
@@ -76,10 +115,22 @@ def _cell(study: Study, cell: Cell, scores: tuple[Any, ...]) -> CellResult:
         n_val=subset.n_val,
         n_train_cases=len(subset.train),
         n_val_cases=len(subset.val),
-        curve=read_validation_curve(folder),
+        curve=_curve(folder),
         scores=scores,
         seconds=read_done(study.folder, cell),
     )
+
+
+def _curve(folder: Path) -> tuple[tuple[int, float], ...]:
+    """(Optimiser steps done, score) of every validation, of the metric that chose the best epoch. Raises DataError where it is lost."""
+    try:
+        monitor = json.loads((folder / "val_metrics.json").read_text())["monitor"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder / 'val_metrics.json'}: cannot be read ({error}). Remove that run's folder; it is done anew.") from error
+    curve = tuple((int(row["step"]), row[monitor]) for row in read_history(folder / HISTORY) if monitor in row)
+    if not curve:
+        raise DataError(f"{folder / HISTORY}: has no validation scores of {monitor}. Remove that run's folder; it is done anew.")
+    return curve
 
 
 def _tested(study: Study, folder: Path) -> tuple[tuple[TestedCase, ...], Mapping[str, Any] | None, tuple[Any, ...]]:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuse_examples.imaging.oai_example.stages.study.cell_run import PARENT
 from fuse_examples.imaging.oai_example.stages.study.grid import LOGS, Cell
+from fuse_examples.imaging.oai_example.stages.study.parent_watch import PARENT
 from fuse_examples.imaging.oai_example.training.interruption import Interrupted, Interruption
 
 STOPPED = (130, 143, 138)

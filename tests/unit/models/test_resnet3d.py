@@ -1,5 +1,8 @@
 """ResNet3D: MONAI's names and shapes at every depth, MONAI's function, and MedicalNet's with dilated layers."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from monai.networks.nets.resnet import ResNet as MonaiResNet
@@ -8,6 +11,9 @@ from torch.nn import functional as F
 
 from fuse_examples.imaging.oai_example.errors import ConfigError
 from fuse_examples.imaging.oai_example.models.resnet3d import BLOCKS, SHORTCUTS, ResNet3D
+
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "resnet3d_keys.json").read_text())
+"""Names and shapes of MedicalNet's files by depth, less its output `conv_seg`, as MONAI 1.5.2's `resnet10` to `resnet50` have them."""
 
 
 def monais(depth: int, width: int, shortcut: str) -> MonaiResNet:
@@ -39,6 +45,7 @@ def test_names_and_shapes_are_monais_and_medicalnets(depth: int) -> None:
         ours, theirs = ResNet3D(depth=depth, with_decoder=False), monais(depth, 64, SHORTCUTS[depth])
     expected = {key: tuple(value.shape) for key, value in theirs.state_dict().items()}
     assert {key: tuple(value.shape) for key, value in ours.state_dict().items()} == expected
+    assert [(key, list(value.shape)) for key, value in ours.state_dict().items()] == list(GOLDEN[str(depth)].items())
     assert ours.feature_dim == (2048 if depth == 50 else 512)
     assert ours.options["shortcut"] == {10: "B", 18: "A", 34: "A", 50: "B"}[depth]
 

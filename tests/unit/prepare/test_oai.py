@@ -1,8 +1,10 @@
 """OAI releases in the forms in which they are handed out, to CSV files that the stages take."""
 
 import csv
+import re
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,53 @@ def test_contents_and_labelled_tables(release: tuple[Path, Rows], tmp_path: Path
     for cohort in ("1: Progression", "2: Incidence", "3: Non-exposed control group"):
         assert {row["fold"] for row in rows if row["V00COHORT"] == cohort} == {"0", "1"}
     assert not (output / "left_out.csv").exists()
+
+
+def rewritten(folder: Path, change: Callable[[str], str], encoding: str = "latin-1") -> None:
+    for path in folder.iterdir():
+        path.write_bytes(change(path.read_bytes().decode("latin-1")).encode(encoding))
+
+
+def quoted(text: str) -> str:
+    return "\r\n".join("|".join(f'"{cell}"' for cell in line.split("|")) for line in text.splitlines()) + "\r\n"
+
+
+def as_numbers(text: str) -> str:
+    """As a program writes it that read identifiers as numbers, into a table of commas."""
+    return re.sub(r"^(\d{7})\|", r"\1.0|", text, flags=re.M).replace("|", ",")
+
+
+FORMS: dict[str, tuple[Callable[[str], str], str]] = {
+    "quoted, lines of Windows": (quoted, "latin-1"),
+    "of a spreadsheet": (lambda text: "\ufeff" + text.replace("|", ";"), "utf-8"),
+    "identifiers as numbers": (as_numbers, "latin-1"),
+    "an ellipsis of Windows": (lambda text: text.replace("Montréal", "Montr\x85al"), "latin-1"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_tables_in_other_forms_say_the_same(form: str, tmp_path: Path) -> None:
+    plain, other = tmp_path / "plain", tmp_path / "other"
+    for folder in (plain, other):
+        write_tables(folder)
+    rewritten(other, *FORMS[form])
+    assert read_participants(other) == read_participants(plain)
+    assert len(read_participants(plain)) == 6
+    assert read_grades(other, "V00", ["15"]) == read_grades(plain, "V00", ["15"])
+    assert len(read_grades(plain, "V00", ["15"]).by_knee) == 10
+
+
+def test_contents_that_a_spreadsheet_saved(release: tuple[Path, Rows], tmp_path: Path) -> None:
+    root, listed = release
+    changed = (lambda code: code.lstrip("0"), lambda code: "1.66E+10", lambda code: "")  # without its zero, rounded, missing
+    rows = [{**row, "Barcode": changed[place % 3](row["Barcode"])} for place, row in enumerate(listed)]
+    write_contents(root / "contents.csv", rows)
+    text = (root / "contents.csv").read_text()
+    (root / "contents.csv").write_bytes(b"\xef\xbb\xbf" + text.replace(",", ";").replace("\n", "\r\n").encode())
+    assert run(root, tmp_path / "data", "--visits", "V00", "V01") == 0
+    found = table(tmp_path / "data" / "self_supervised.csv")
+    assert {(row["visit"], row["side"]) for row in found} == {("V00", "LEFT"), ("V00", "RIGHT"), ("V01", "RIGHT")}
+    assert [row["barcode"] for row in found] == ["0166" + row["path"].rpartition("/")[2] for row in found]
 
 
 def test_folders_alone_and_bare_codes(release: tuple[Path, Rows], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

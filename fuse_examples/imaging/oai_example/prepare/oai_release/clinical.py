@@ -54,6 +54,11 @@ def code_of(text: str) -> str:
     return match[1] if match else ""
 
 
+def participant_of(text: str) -> str:
+    """Return a participant's identifier without the ".0" that programs which read it as a number write behind it."""
+    return re.sub(r"\.0+$", "", text)
+
+
 def number_of(text: str) -> str:
     """Return a measured number as it is written; "" where it is missing."""
     return text if re.fullmatch(r"-?\d+(\.\d+)?", text) else ""
@@ -67,16 +72,17 @@ def read_participants(folder: Path) -> dict[str, Participant]:
     more: dict[str, dict[str, str]] = {}
     clinical = find_table(folder, "AllClinical00")
     if clinical is not None:
-        more = {row["ID"]: row for row in clinical.records(["ID", "V00AGE", "P01BMI"])}
+        more = {participant_of(row["ID"]): row for row in clinical.records(["ID", "V00AGE", "P01BMI"])}
     participants: dict[str, Participant] = {}
     problems = []
     for row, line in zip(table.records(["ID", "V00COHORT", "P02SEX"]), table.lines, strict=True):
         cohort, sex = code_of(row["V00COHORT"]), code_of(row["P02SEX"])
         if (cohort and cohort not in COHORTS) or (sex and sex not in SEXES):
             problems.append(f"{table.path}:{line}: V00COHORT is {row['V00COHORT']!r} and P02SEX {row['P02SEX']!r}; codes are 1-3 and 1-2.")
-        extra = more.get(row["ID"], {})
+        person = participant_of(row["ID"])
+        extra = more.get(person, {})
         age, bmi = number_of(extra.get("V00AGE", "")), number_of(extra.get("P01BMI", ""))
-        participants[row["ID"]] = Participant(COHORTS.get(cohort, ""), SEXES.get(sex, ""), age, bmi)
+        participants[person] = Participant(COHORTS.get(cohort, ""), SEXES.get(sex, ""), age, bmi)
     if problems:
         raise DataError(problems[:20])
     return participants
@@ -100,7 +106,7 @@ def read_grades(folder: Path, visit: str, projects: Sequence[str]) -> Grades | N
     for row in table.records(["ID", "SIDE", "READPRJ", f"{visit}XRKL"]):
         side, grade = SIDES.get(code_of(row["SIDE"])), code_of(row[f"{visit}XRKL"])
         if side and grade in GRADES:
-            found[row["ID"], side][code_of(row["READPRJ"])].add(grade)
+            found[participant_of(row["ID"]), side][code_of(row["READPRJ"])].add(grade)
     by_knee: dict[Knee, str] = {}
     contradictory = []
     for knee, grades in found.items():

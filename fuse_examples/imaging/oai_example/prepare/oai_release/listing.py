@@ -10,6 +10,7 @@ from fuse_examples.imaging.oai_example.prepare.oai_release.series import PACKED,
 from fuse_examples.imaging.oai_example.prepare.tables.text_table import TextTable, read_text_table
 
 MAX_DEPTH = 6  # folders above a release: package, results, image03, data, visit
+BARCODE_DIGITS = 12  # 0166 and the eight of the series' folder
 ENCODINGS = ("utf-8-sig", "latin-1")
 
 
@@ -77,7 +78,8 @@ def _from_contents(table: TextTable) -> Iterator[OAISeries]:
         series = series_of_path(row["Folder"])
         if series is None:
             raise DataError(f"{table.path}:{line}: Folder is {row['Folder']!r}, not release/participant/date/series.")
-        barcode = row.get("Barcode") or series.barcode
+        given = row.get("Barcode", "")
+        barcode = given.zfill(BARCODE_DIGITS) if given.isdecimal() else series.barcode or given  # spreadsheets drop zeros, or digits
         yield replace(series, description=row["SeriesDescription"], study=row.get("StudyDescription", ""), barcode=barcode)
 
 

@@ -1,6 +1,7 @@
 """A table of any columns, every cell kept as text: identifiers and bar codes keep their leading zeros."""
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,7 +60,8 @@ def read_text_table(path: Path, *, encodings: Sequence[str] = ("utf-8-sig",)) ->
     Raises:
         DataError: a file that cannot be read or decoded, without rows, or with rows longer than its header.
     """
-    lines = _decoded(path, encodings).splitlines(keepends=True)
+    # Only at line ends: text in an older encoding may hold bytes that Unicode calls line separators, such as an ellipsis.
+    lines = list(io.StringIO(_decoded(path, encodings), newline=""))
     if not lines or not lines[0].strip():
         raise DataError(f"{path}: is empty.")
     separator = max(SEPARATORS, key=lines[0].count)

@@ -13,7 +13,7 @@ FLOORS = {
     "data": 3, "objectives": 3, "inference": 3, "training": 3,
     "tasks": 4, "evaluation": 4,
     "stages": 5,
-    "self_supervised": 6, "downstream": 6, "prepare": 6, "export": 6,
+    "self_supervised": 6, "downstream": 6, "prepare": 6, "export": 6, "service": 6,
 }  # fmt: skip
 FORBIDDEN = {("models", "configuration"), ("models", "data"), ("objectives", "models"), ("objectives", "data"), ("training", "tasks")}
 STANDARD_LIBRARY_NAMES = {"logging", "random", "statistics", "types", "copy", "io", "signal", "warnings", "typing", "abc", "inspect"}

@@ -67,16 +67,44 @@ def open_model(paths: Sequence[Path]) -> "Model":
         stages[path] = str(checkpoint[PROJECT].get("stage"))
         saved = saved or saved_config(checkpoint)
         if stages[path] not in MODELS:
-            problems.append(
-                f"{KEY}: {path} is a checkpoint of {stages[path]}, which predicts no masks and no classes. Give one that "
-                "segmentation.py or classification.py wrote."
-            )
+            problems.append(_no_model(path, stages[path]))
     if not problems and len(set(stages.values())) > 1:
         told = ", ".join(f"{path} of {stage}" for path, stage in stages.items())
         problems.append(f"{KEY}: checkpoints of several stages cannot be averaged: {told}. Give those of one.")
     if problems:
         raise WeightsError(problems)
     return MODELS[stages[paths[0]]](paths, saved)
+
+
+def describe_model(path: Path) -> dict[str, Any]:
+    """What a checkpoint predicts and needs, as plain values, without building its network.
+
+    Raises:
+        WeightsError: no checkpoint of segmentation.py or classification.py, or one that would run code.
+    """
+    checkpoint = read_run_checkpoint(path, KEY)
+    project = checkpoint[PROJECT]
+    stage = str(project.get("stage"))
+    if stage not in MODELS:
+        raise WeightsError(_no_model(path, stage))
+    config = saved_config(checkpoint)
+    about: dict[str, Any] = {"stage": stage, "backbone": project.get("backbone"), "channels": config.get("channels")}
+    if stage == segmentation.STAGE:
+        return {**about, "structures": list(project.get("structures", []))}
+    told = ("target", "type", "classes", "positive")
+    columns = [one["name"] for one in project.get("covariates", [])] if config.get("covariate_input") else []
+    return {
+        **about,
+        "targets": [{name: one[name] for name in told if name in one} for one in project.get("classes", [])],
+        "columns": columns,
+    }
+
+
+def _no_model(path: Path, stage: str) -> str:
+    return (
+        f"{KEY}: {path} is a checkpoint of {stage}, which predicts no masks and no classes. Give one that segmentation.py or "
+        "classification.py wrote."
+    )
 
 
 class SegmentationModel:

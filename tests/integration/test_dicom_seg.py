@@ -1,16 +1,19 @@
 """DICOM-SEG objects: where they lie, frame by frame and voxel by voxel, what they refer to, and which series get none."""
 
+import csv
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ball_cases
 import highdicom
 import numpy as np
 import predicting
 import pydicom
 import pytest
+import small_stages
 from enhanced_files import enhanced
 from nibabel.affines import apply_affine
 from pydicom.dataset import Dataset
@@ -19,9 +22,12 @@ from series_files import AXIAL, CORONAL, SAGITTAL, ras_affine, series_in
 
 from fuse_examples.imaging.oai_example.configuration.structure_codes import DEFAULT, Code, StructureCode, read_structure_codes
 from fuse_examples.imaging.oai_example.data.dicom import slice_files
-from fuse_examples.imaging.oai_example.data.scans import read_header
+from fuse_examples.imaging.oai_example.data.scans import read_header, read_mask, read_volume
 from fuse_examples.imaging.oai_example.errors import ConfigError, DataError
-from fuse_examples.imaging.oai_example.evaluation.dicom_seg import Segmenter, write_dicom_seg
+from fuse_examples.imaging.oai_example.evaluation.dicom_seg import MAY_BE_EMPTY, Segmenter, _segment, write_dicom_seg
+from fuse_examples.imaging.oai_example.evaluation.masks import write_mask
+from fuse_examples.imaging.oai_example.geometry.volume import from_file_order
+from fuse_examples.imaging.oai_example.prepare import check
 
 TURN = np.deg2rad(25)
 OBLIQUE = ((np.cos(TURN), np.sin(TURN), 0), (0, 0, -1))
@@ -29,6 +35,7 @@ PLANES = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL, "oblique": O
 SHAPE = (7, 6, 9)  # slices, rows, columns
 NAMES = ("femur", "femoral_cartilage", "meniscus")
 SEGMENTER = Segmenter(NAMES, dict.fromkeys(NAMES, DEFAULT), "0123456789abcdef" * 4)
+TWO = dict.fromkeys(("ball", "core"), DEFAULT)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 CHECKER = shutil.which("dciodvfy")
 
@@ -239,7 +246,7 @@ def test_the_validator_finds_no_error(plane: str, labels: np.ndarray, tmp_path: 
     else:
         folder = series(tmp_path / "series", PLANES.get(plane, AXIAL))
     path = written(folder, labels if plane != "nothing found" else np.zeros_like(labels))
-    done = subprocess.run([str(CHECKER), str(path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([str(CHECKER), str(path)], capture_output=True, text=True, timeout=600)
     assert [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")] == []
     assert "Segmentation" in done.stdout + done.stderr  # it did recognise the object
 
@@ -267,3 +274,103 @@ def test_codes_are_read_and_every_mistake_is_told(tmp_path: Path) -> None:
         f"{path}:5: meniscus.type: must be [value, scheme, meaning], such as [71341001, SCT, Femur]; found [1, 'SCT']",
         f"{path}:7: femoral_cartilage.type: the value '12345678901234567' has 17 characters; DICOM takes 16, and no backslash",
     )
+
+
+# ---- as a mask to learn from
+
+
+def labels_of(path: Path, image: Path) -> np.ndarray:
+    return read_mask(path, affine_of=read_header(image).source).array
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_mask_to_learn_from_has_the_labels_that_were_written(plane: str, labels: np.ndarray, tmp_path: Path) -> None:
+    folder = series(tmp_path / "series", PLANES[plane])
+    path = written(folder, labels)
+    source = read_header(folder).source
+    expected = from_file_order(labels.T, source.affine)
+    found = read_mask(path, affine_of=source)
+    assert np.array_equal(found.array, expected.array)
+    assert np.allclose(found.affine, expected.affine)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    path.rename(alone / "mask")
+    assert np.array_equal(labels_of(alone, folder), expected.array)  # a folder with nothing else
+
+
+def test_it_lies_on_the_nifti_of_its_series_too(labels: np.ndarray, tmp_path: Path) -> None:
+    folder = series(tmp_path / "series", OBLIQUE)
+    volume = read_volume(folder)
+    nifti = ball_cases.save_nifti(tmp_path / "image.nii.gz", np.ascontiguousarray(volume.array), volume.affine, "PIL")
+    path = written(folder, labels)
+    assert np.array_equal(labels_of(path, nifti), labels_of(path, folder))
+
+
+def test_a_label_map_is_read_and_what_has_no_labels_is_refused(labels: np.ndarray, tmp_path: Path) -> None:
+    folder = series(tmp_path / "series")
+    sources = [pydicom.dcmread(path) for path, _ in slice_files(folder)]
+    for source in sources:
+        source.SliceThickness = "2.0"
+        for name in MAY_BE_EMPTY:
+            setattr(source, name, source.get(name))
+
+    def save(kind: str, pixels: np.ndarray, name: str) -> Path:
+        segments = [_segment(1, SEGMENTER), _segment(2, SEGMENTER)]
+        uids = {"series_instance_uid": pydicom.uid.generate_uid(), "sop_instance_uid": pydicom.uid.generate_uid()}
+        maker = dict.fromkeys(("manufacturer", "manufacturer_model_name", "software_versions", "device_serial_number"), "1")
+        made = highdicom.seg.Segmentation(sources, pixels, kind, segments, series_number=1, instance_number=1, **uids, **maker)
+        made.save_as(tmp_path / name)
+        return tmp_path / name
+
+    found = labels_of(save("LABELMAP", labels, "map.dcm"), folder)
+    assert np.array_equal(found, labels_of(save("BINARY", labels, "binary.dcm"), folder))
+    with pytest.raises(DataError, match=r"shares\.dcm: is a DICOM-SEG of type FRACTIONAL, which holds shares and no labels"):
+        labels_of(save("FRACTIONAL", np.stack([labels == 1, labels == 2], axis=-1).astype(float) / 2, "shares.dcm"), folder)
+    both = np.stack([labels > 0, labels == 2], axis=-1).astype(np.uint8)
+    count = (labels == 2).sum()
+    with pytest.raises(DataError, match=rf"its segments overlap in {count} voxels, and a mask holds one label a voxel"):
+        labels_of(save("BINARY", both, "both.dcm"), folder)
+
+
+def test_a_mask_elsewhere_and_a_mask_as_an_image_are_refused(labels: np.ndarray, tmp_path: Path) -> None:
+    path = written(series(tmp_path / "series"), labels)
+    values = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
+    shifted = series_in(tmp_path / "shifted", values, origin=(10, -20.3, 30))
+    with pytest.raises(DataError, match=r"frame 1: lies elsewhere than its image: its voxels are not the image's \(0\.4 voxels off"):
+        labels_of(path, shifted)
+    coarse = series_in(tmp_path / "coarse", values, spacing=(1.0, 0.75))
+    with pytest.raises(DataError, match="lies elsewhere than its image"):
+        labels_of(path, coarse)
+    small = series_in(tmp_path / "small", np.ascontiguousarray(values[:, :4]))
+    with pytest.raises(DataError, match="voxels are outside it"):
+        labels_of(path, small)
+    with pytest.raises(DataError, match="can only be read together with its image"):
+        read_mask(path)
+    with pytest.raises(DataError, match="is a DICOM segmentation, a mask and no image"):
+        read_volume(path)
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(DataError, match=r"series\.seg\.dcm: the DICOM"):
+        labels_of(path, tmp_path / "series")
+
+
+def test_a_run_learns_the_same_from_dicom_segs_as_from_niftis(tmp_path: Path) -> None:
+    rows: dict[str, list[dict[str, object]]] = {"dicom": [], "nifti": []}
+    for number in range(3):
+        folder = predicting.write_series(tmp_path / f"scan{number}", number)
+        _, mask = ball_cases.ball(number)
+        stored = mask.transpose(0, 2, 1)[:, ::-1, ::-1]  # as write_series lays the image out
+        seg = tmp_path / f"mask{number}.dcm"
+        source = read_header(folder).source
+        write_dicom_seg(seg, np.ascontiguousarray(stored).T, source, slice_files(folder), Segmenter(("ball", "core"), TWO, "0" * 64))
+        write_mask(tmp_path / f"mask{number}.nii.gz", np.ascontiguousarray(stored).T, source)
+        for kind, ending in (("dicom", "dcm"), ("nifti", "nii.gz")):
+            rows[kind].append({"PatientID": number, "img_path": folder.name, "seg_path": f"mask{number}.{ending}", "fold": min(number, 1)})
+    found = {}
+    for kind, table in rows.items():
+        path = small_stages.write_table(tmp_path / f"{kind}.csv", table)
+        run = small_stages.run("segmentation", path, tmp_path / kind, num_classes=3, train_folds=[0], val_folds=[1], test_folds=[])
+        found[kind] = small_stages.read_json(run / "val_metrics.json")["metrics"]
+        assert check.main([str(path), "--full", "--output", str(tmp_path / f"{kind}_check")]) == 0
+    assert found["dicom"] == found["nifti"]
+    counts = [list(csv.DictReader((tmp_path / f"{kind}_check" / "check.csv").open())) for kind in rows]
+    assert [row["labels"] for row in counts[0]] == [row["labels"] for row in counts[1]]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from fuse_examples.imaging.oai_example.data.dicom_files import ImageFile
+from fuse_examples.imaging.oai_example.data.dicom_kinds import SEGMENTATIONS
 from fuse_examples.imaging.oai_example.data.dicom_quick import NUMBERS, TEXT
 
 Vector = NDArray[np.float64]
@@ -143,6 +144,8 @@ class _Sources:
 
 
 def _refuse_kinds(values: dict[str, Any]) -> None:
+    if values.get("SOPClassUID", "") in SEGMENTATIONS:
+        raise UnusableFrame("is a DICOM segmentation, a mask and no image")
     interpretation = values.get("PhotometricInterpretation", "MONOCHROME2").upper()
     if values.get("SamplesPerPixel", 1) != 1 or not interpretation.startswith("MONOCHROME"):
         raise UnusableFrame(f"is a colour image ({interpretation}), not grey values")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.problem_lists import shortened
 from fuse_examples.imaging.oai_example.data.reading import AS_IT_IS, Reading
-from fuse_examples.imaging.oai_example.data.scans import ScanHeader, read_header, read_mask, read_volume
+from fuse_examples.imaging.oai_example.data.scans import DICOM_SEG, ScanHeader, read_header, read_mask, read_mask_header, read_volume
 from fuse_examples.imaging.oai_example.data.voxels import Voxels
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.geometry.volume import RAS, Grid, Volume
@@ -27,6 +27,11 @@ class CaseHeaders:
     image: ScanHeader
     mask: ScanHeader | None
     further_images: tuple[ScanHeader, ...] = ()
+
+    def mask_grid(self, *, takes_image_affine: bool) -> Grid | None:
+        """The image's grid where the mask is read on it: a DICOM-SEG is, and a mask whose own affine is ignored. None for its own."""
+        on_image = takes_image_affine or (self.mask is not None and self.mask.kind == DICOM_SEG)
+        return self.image.source if on_image else None
 
     @property
     def images(self) -> tuple[ScanHeader, ...]:
@@ -55,7 +60,7 @@ def survey_headers(cases: Iterable[Case], *, mask_affine: MaskAffine = "strict",
         problems: list[str] = []
         image = _header_or_problem(case.image, "image", problems, reading)
         further = [_header_or_problem(path, "image", problems, reading) for path in case.further_images]
-        mask = _header_or_problem(case.mask, "mask", problems, reading.of_masks) if case.mask else None
+        mask = _mask_header_or_problem(case.mask, problems, reading, image) if case.mask else None
         if image is not None:
             for path, header in zip(case.further_images, further, strict=True):
                 problem = _compare_channels(image.source, header.source) if header is not None else ""
@@ -120,7 +125,7 @@ def examine_voxels(
     except DataError as error:
         problems += [f"image {problem}" for problem in error.problems]
     if case.mask is not None:
-        affine_of = headers.image.source if mask_affine == "from_image" else None
+        affine_of = headers.mask_grid(takes_image_affine=mask_affine == "from_image")
         try:
             mask = read_mask(case.mask, reading, affine_of=affine_of)
             problems += [f"mask {case.mask}: {problem}" for problem in _label_problems(mask.array, num_classes)]
@@ -182,6 +187,14 @@ def _header_or_problem(path: Path, what: str, problems: list[str], reading: Read
         return read_header(path, reading)
     except DataError as error:
         problems += [f"{what} {problem}" for problem in error.problems]
+        return None
+
+
+def _mask_header_or_problem(path: Path, problems: list[str], reading: Reading, image: ScanHeader | None) -> ScanHeader | None:
+    try:
+        return read_header(path, reading.of_masks) if image is None else read_mask_header(path, reading, image.source)
+    except DataError as error:
+        problems += [f"mask {problem}" for problem in error.problems]
         return None
 
 

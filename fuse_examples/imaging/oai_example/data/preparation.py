@@ -44,7 +44,7 @@ class CaseVolumes:
         """The label mask, memory-mapped; only for cases that have one."""
         assert self.case.mask is not None
         assert self.headers.mask is not None
-        affine_of = self.headers.image.source if self.mask_takes_image_affine else None
+        affine_of = self.headers.mask_grid(takes_image_affine=self.mask_takes_image_affine)
         return self.store.mask(self.case.mask, self.headers.mask.fingerprint, affine_of)
 
 
@@ -90,7 +90,7 @@ def prepare_cases(
             with "skip" where these are more than 1 %.
     """
     store.remove_abandoned()
-    affines = {case.name: headers[case.name].image.source if mask_takes_image_affine else None for case in cases}
+    affines = {case.name: headers[case.name].mask_grid(takes_image_affine=mask_takes_image_affine) for case in cases}
     with_mask = [(case.mask, headers[case.name].mask, affines[case.name]) for case in cases if case.mask is not None]
     store.check_room(
         [pair for case in cases for pair in zip(case.images, headers[case.name].images, strict=True)],

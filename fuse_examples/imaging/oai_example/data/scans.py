@@ -8,11 +8,15 @@ from pathlib import Path
 
 from fuse_examples.imaging.oai_example.data.dicom import read_dicom, read_dicom_header
 from fuse_examples.imaging.oai_example.data.dicom_files import has_dicom_preamble, regular_files
+from fuse_examples.imaging.oai_example.data.dicom_segmentation import find_dicom_seg, read_dicom_seg
 from fuse_examples.imaging.oai_example.data.nifti import is_nifti, read_nifti, read_nifti_header
 from fuse_examples.imaging.oai_example.data.reading import AS_IT_IS, Reading
 from fuse_examples.imaging.oai_example.data.voxels import Voxels, bytes_after_rescaling, check_image_values, labels_of
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.geometry.volume import Affine, Grid, Volume, from_file_order
+
+DICOM_SEG = "DICOM-SEG"
+"""Kind of a mask that is a DICOM-SEG object."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class ScanHeader:
         source: shape and affine in the file's own order; `source.oriented("RAS")` is the grid of `read_volume`.
         dtype: type of the stored voxels, such as "int16".
         voxel_bytes: what a voxel takes once it is rescaled, as far as the header tells.
-        kind: "DICOM" or "NIfTI".
+        kind: "DICOM" or "NIfTI"; of a mask also `DICOM_SEG`.
         n_files: files that the volume is made of.
         description: series description (DICOM) or descrip (NIfTI).
         fingerprint: changes when a file is added, removed, renamed or rewritten.
@@ -50,6 +54,19 @@ def read_header(path: Path, reading: Reading = AS_IT_IS) -> ScanHeader:
     return ScanHeader(dicom.grid, dicom.dtype, kind, dicom.n_files, dicom.description, fingerprint, dicom.voxel_bytes)
 
 
+def read_mask_header(path: Path, reading: Reading, image: Grid) -> ScanHeader:
+    """Read the header of a mask. A DICOM-SEG is put on `image`, the image's `source` grid, whose shape and affine it then has.
+
+    Raises:
+        DataError: as `read_header`; a DICOM-SEG that does not lie on the image's voxels.
+    """
+    segmentation = find_dicom_seg(path)
+    if segmentation is None:
+        return read_header(path, reading.of_masks)
+    labels = read_dicom_seg(segmentation, image)
+    return ScanHeader(image, labels.dtype.name, DICOM_SEG, 1, "", source_fingerprint(path), labels.dtype.itemsize)
+
+
 def read_volume(path: Path, reading: Reading = AS_IT_IS) -> Volume:
     """Read the image at `path` with its values rescaled, in RAS order.
 
@@ -65,10 +82,16 @@ def read_mask(path: Path, reading: Reading = AS_IT_IS, *, affine_of: Grid | None
     """Read the labels at `path` as uint8 or int16, in RAS order; floats that hold whole numbers are accepted.
 
     Args:
-        path: DICOM folder or NIfTI file.
+        path: DICOM folder, NIfTI file or DICOM-SEG object.
         reading: as for images, of which only `tolerate_uneven_spacing` counts: a folder of masks must hold one volume.
-        affine_of: the image's `source` grid: the mask's own affine is ignored and the voxels, in file order, are taken to lie on it.
+        affine_of: the image's `source` grid: the mask's own affine is ignored and the voxels, in file order, are taken to lie on it. A
+            DICOM-SEG, which may hold a part of the image's slices alone, needs it and keeps its own place.
     """
+    segmentation = find_dicom_seg(path)
+    if segmentation is not None:
+        if affine_of is None:
+            raise DataError(f"{path}: is a DICOM-SEG, which can only be read together with its image.")
+        return from_file_order(read_dicom_seg(segmentation, affine_of), affine_of.affine)
     values, affine = _read(path, reading.of_masks)
     if affine_of is not None:
         if values.shape != affine_of.shape:

@@ -89,7 +89,7 @@ class VolumeStore:
     def mask(self, path: Path, stamp: str, affine_of: Grid | None = None) -> StoredMask:
         """Open the label mask at `path`, building its entry first if it is new.
 
-        `affine_of` is the image's `source` grid where the mask's own affine is to be ignored.
+        `affine_of` is the image's `source` grid where the mask is read on it.
         """
         entry = self._entry("mask", path, stamp, _mask_settings(affine_of))
         if not entry.is_dir():
@@ -186,7 +186,7 @@ class VolumeStore:
 
 
 def _mask_settings(affine_of: Grid | None) -> dict[str, Any]:
-    return {"affine": None if affine_of is None else affine_of.affine.tolist()}
+    return {"affine": None if affine_of is None else [affine_of.affine.tolist(), list(affine_of.shape)]}
 
 
 def _refuse_changed(path: Path, stamp: str) -> None:

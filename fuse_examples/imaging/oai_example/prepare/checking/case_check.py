@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fuse_examples.imaging.oai_example.data.cases import Case
+from fuse_examples.imaging.oai_example.data.dicom_segmentation import find_dicom_seg
 from fuse_examples.imaging.oai_example.data.header_check import MaskAffine, label_voxels, survey_headers
 from fuse_examples.imaging.oai_example.data.reading import Reading
 from fuse_examples.imaging.oai_example.data.scans import ScanHeader, read_mask, read_volume
@@ -76,7 +77,8 @@ def check_voxels(checked: CheckedCase, mask_affine: MaskAffine, reading: Reading
     digest, volume, mask = "", None, None
     if checked.case.mask is not None:
         try:
-            affine_of = checked.header.source if mask_affine == "from_image" else None
+            on_image = mask_affine == "from_image" or find_dicom_seg(checked.case.mask) is not None
+            affine_of = checked.header.source if on_image else None
             mask = read_mask(checked.case.mask, reading.of_masks, affine_of=affine_of)
             counts = label_voxels(mask.array, int(mask.array.max()) + 1)
             labels = {int(label): int(counts[label]) for label in np.flatnonzero(counts)}

@@ -1,6 +1,8 @@
 """Runs of the stages, exported: files of each kind, read back, run and compared; origins and licences along the whole way."""
 
+import contextlib
 import json
+import runpy
 import sys
 from pathlib import Path
 from unittest import mock
@@ -20,6 +22,7 @@ from fuse_examples.imaging.oai_example.models.weights import load_backbone_weigh
 from fuse_examples.imaging.oai_example.stages import exporting
 from fuse_examples.imaging.oai_example.training.checkpoints import read_checkpoint
 
+ROOT = Path(__file__).parents[2]
 ORIGIN = {"source": "SuPreM checkpoint", "file": "suprem.pth", "licence": LICENCES["suprem"]}
 
 
@@ -46,9 +49,16 @@ def export(*words: object) -> int:
 
 
 @pytest.fixture(scope="module")
-def exported(segmentation: Path) -> Path:
-    """The folder that the segmenter is exported to where no other is named."""
-    assert export(segmentation) == 0
+def exported(segmentation: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the command of docs/checkpoints.md exports the segmenter to, where it is under the document's name."""
+    place = tmp_path_factory.mktemp("user")
+    (place / "results").mkdir()
+    (place / "results" / "knee_segmentation").symlink_to(segmentation.parent.parent)
+    commands = runpy.run_path(str(ROOT / "tests" / "unit" / "test_documents.py"))["commands"]
+    (words,) = commands((ROOT / "docs" / "checkpoints.md").read_text())
+    assert words[:3] == ["python", "-m", main.__module__]
+    with contextlib.chdir(place):
+        assert export(*words[3:]) == 0
     return segmentation.parent.parent / "export"
 
 

@@ -50,3 +50,4 @@ bench: env
 	$(RUN) benchmarks/reading.py
 	$(RUN) benchmarks/surfaces.py
 	$(RUN) benchmarks/windows.py
+	$(RUN) benchmarks/backbones.py

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import small_stages
@@ -51,7 +52,15 @@ def tested(trained: Path, cases: Path) -> Path:
     word = f"test_ckpt={trained / 'checkpoints' / 'best.ckpt'}"
     return (
         small_stages.run(
-            "classification", cases, trained.parent, word, "positive_class={size: large}", "report_by=[fold, tone]", cls_targets=TARGETS
+            "classification",
+            cases,
+            trained.parent,
+            word,
+            "positive_class={size: large}",
+            "report_by=[fold, tone]",
+            cls_targets=TARGETS,
+            explain="gradcam",
+            explain_cases=2,
         )
         / "test"
     )
@@ -119,6 +128,39 @@ def test_metrics_are_given_by_the_columns_of_report_by(tested: Path) -> None:
     metrics = small_stages.read_json(tested / "metrics.json")["size"]
     assert metrics["subgroups"]["fold"]["2"]["metrics"]["auc"] == metrics["auc"]
     assert {value: group["n_cases"] for value, group in metrics["subgroups"]["tone"].items()} == {"(empty)": 2, "bright": 3, "dark": 3}
+
+
+def test_the_report_shows_how_it_learnt_and_where_it_looked(tested: Path, trained: Path, cases: Path) -> None:
+    report = (tested / "report.html").read_text()
+    history = rows_of(trained / "history.csv")
+    assert len(history) == 6
+    assert f"training {float(history[-1]['train/loss']):.3g} at epoch 6" in report
+    assert '<th scope="row">training</th><td>0</td><td>8</td><td>8</td>' in report
+    assert '<th scope="row">test</th><td>2</td><td>8</td><td>8</td>' in report
+    best = small_stages.read_json(trained / "val_metrics.json")["epoch"]
+    assert f"6 epochs, seed 0; the checkpoint is of epoch {best}" in report
+    maps = sorted((tested / "explanations").iterdir())
+    assert len(maps) == 2 * len(TARGETS)
+    scans = {row["PatientID"]: cases.parent / row["path"] for row in rows_of(cases)}
+    for path in maps:
+        name, _, target = path.name.removesuffix(".nii.gz").rpartition("_")
+        found, scan = nibabel.load(path), nibabel.load(scans[name])
+        assert found.shape == scan.shape
+        assert np.allclose(found.affine, scan.affine)
+        assert np.isfinite(found.get_fdata()).all()
+        assert found.get_fdata().min() >= 0
+        assert f"Where the network looked: {target}" in report
+        assert f"<h3>{name}: " in report
+
+
+def test_every_metric_of_the_report_is_that_of_metrics_json(tested: Path) -> None:
+    report, metrics = (tested / "report.html").read_text(), small_stages.read_json(tested / "metrics.json")
+    for target in TARGETS:
+        for name, readable in (("auc", "AUC"), ("average_precision", "average precision"), ("brier", "Brier score")):
+            entry = metrics[target][name]
+            ends = "–" if entry["low"] is None else f"{entry['low']:.3f} to {entry['high']:.3f}"
+            cells = [f"{entry['value']:.3f}", ends, str(entry["n_cases"]), str(entry["n_patients"])]
+            assert f'<th scope="row">{readable}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) in report
 
 
 def test_curves_and_the_best_epoch(trained: Path) -> None:
@@ -277,7 +319,9 @@ def test_covariates_attention_and_baselines(cases: Path, tmp_path: Path) -> None
     assert head.shape[1] == checkpoint["project"]["config"]["width"] * 16 + 4
     assert "pooling.score.weight" in state
     word = f"test_ckpt={folder / 'checkpoints' / 'best.ckpt'}"
-    tested = small_stages.run("classification", table, tmp_path / "results", word) / "test"
+    tested = small_stages.run("classification", table, tmp_path / "results", word, explain="occlusion", explain_cases=1) / "test"
+    (path,) = (tested / "explanations").iterdir()
+    assert np.ptp(nibabel.load(path).get_fdata()) > 0
     entry = small_stages.read_json(tested / "metrics.json")["size"]
     assert list(entry["baselines"]) == ["majority class", "foreground volume", "mean intensity", "covariates"]
     for found in entry["baselines"].values():

@@ -63,6 +63,13 @@ def test_every_figure_is_the_one_of_metrics_json(tmp_path: Path) -> None:
         assert row[3:] == expected
     entry = metrics[COHORT.name]["auc"]
     assert f"V00COHORT: AUC {entry['value']:.3f} (95 % confidence interval {entry['low']:.3f} to {entry['high']:.3f})" in html
+    counts = metrics[COHORT.name]["confusion"]
+    of_class, called = sum(counts[0]), counts[0][0] + counts[1][0]
+    assert ["sensitivity", "of 1: Progression, called so", f"{counts[0][0]} of {of_class} ({counts[0][0] / of_class:.1%})"] in rows
+    assert ["specificity", "of <control>, called so", f"{counts[1][1]} of 30 ({counts[1][1] / 30:.1%})"] in rows
+    value = f"{counts[0][0]} of {called} ({counts[0][0] / called:.1%})"
+    assert ["positive predictive value", "of called 1: Progression, in truth so", value] in rows
+    assert [row[0] for row in rows].count("sensitivity") == 1  # of two classes only
     assert f"1: Progression (AUC {entry['value']:.3f})" in html  # the legend of the plot, in its description
     assert "12 cases have no value for this target" in html
     assert "Positive class: 1: Progression." in html

@@ -7,7 +7,7 @@ from typing import Any
 from fuse_examples.imaging.oai_example.evaluation.baseline_results import baseline_section
 from fuse_examples.imaging.oai_example.evaluation.classification_pictures import class_pictures, number_pictures
 from fuse_examples.imaging.oai_example.evaluation.classified_cases import AnyTarget, ClassifiedCase, ContinuousTarget, Target
-from fuse_examples.imaging.oai_example.evaluation.plain_words import MEANINGS, reading_section
+from fuse_examples.imaging.oai_example.evaluation.plain_words import reading_section
 from fuse_examples.imaging.oai_example.evaluation.report import Block, Paragraph, Report, Section, Table
 from fuse_examples.imaging.oai_example.evaluation.run_facts import (
     RunFacts,
@@ -95,6 +95,7 @@ def _target_section(folder: Path, target: AnyTarget, cases: Sequence[ClassifiedC
     blocks: list[Block] = [Paragraph(_meaning(target, entry)), Table(header, rows)]
     if isinstance(target, Target):
         blocks.append(_class_table(target, entry))
+        blocks += _as_called(target, entry)
     if "per_class" in entry:
         each = [(f"{name} ({READABLE[what]})", value) for name, values in entry["per_class"].items() for what, value in values.items()]
         metrics |= dict(each)
@@ -132,6 +133,28 @@ def _meaning(target: AnyTarget, entry: Mapping[str, Any]) -> str:
     return what + grades + absent + missing
 
 
+def _as_called(target: Target, entry: Mapping[str, Any]) -> list[Block]:
+    """With two classes, what physicians ask of a test, counted in the confusion matrix; none where no case is known."""
+    if target.positive is None or not entry["n_cases"]:
+        return []
+    positive, negative = target.positive, 1 - target.positive
+    counts = entry["confusion"]
+    name, other = target.classes[positive], target.classes[negative]
+    called = [counts[0][index] + counts[1][index] for index in range(2)]
+    rows = [
+        ["sensitivity", f"of {name}, called so", _share(counts[positive][positive], sum(counts[positive]))],
+        ["specificity", f"of {other}, called so", _share(counts[negative][negative], sum(counts[negative]))],
+        ["positive predictive value", f"of called {name}, in truth so", _share(counts[positive][positive], called[positive])],
+        ["negative predictive value", f"of called {other}, in truth so", _share(counts[negative][negative], called[negative])],
+    ]
+    caption = f"As called, counted in the confusion matrix; predictive values hold where {name} is as frequent as here"
+    return [Table(["at the threshold", "cases", "share"], rows, caption)]
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} of {whole}" + (f" ({part / whole:.1%})" if whole else "")
+
+
 def _decision(target: AnyTarget, entry: Mapping[str, Any]) -> list[Block]:
     """How a class is called, where there are classes."""
     rule = entry["rules"].get("predicted class")
@@ -143,6 +166,7 @@ def _reading(targets: Sequence[AnyTarget], metrics: Mapping[str, Any]) -> Sectio
     how: dict[str, str] = {}
     for target in targets:
         how |= {READABLE[name]: rule for name, rule in metrics[target.name]["rules"].items() if name in READABLE}
+    asked = ["sensitivity", "specificity"] if any(isinstance(one, Target) and one.positive is not None for one in targets) else []
     first = metrics[targets[0].name]
     more = f"Intervals: {intervals_explained(first)} {first['rules']['interval'].capitalize()}."
-    return reading_section([name for name in READABLE.values() if name in how and name in MEANINGS], more, how=how)
+    return reading_section([*(name for name in READABLE.values() if name in how), *asked], more, how=how)

@@ -7,6 +7,7 @@ from fuse_examples.imaging.oai_example.evaluation.figures import FAINT, PALETTE,
 from fuse_examples.imaging.oai_example.evaluation.learning_curves import CurvePlot
 
 FEW = 25  # epochs up to which each has a marker
+SMALLEST_RANGE = 0.1  # of the vertical axis
 ONE_COLUMN = 6  # curves up to which the legend stands inside
 
 
@@ -24,6 +25,9 @@ def curve_figure(plot: CurvePlot) -> Figure:
     if plot.best is not None:
         axes.axvline(plot.best, color="#555555", linewidth=1, linestyle=":", label=f"best epoch: {plot.best}")
     axes.set(xlabel="epoch", ylabel=plot.title)
+    low, high = axes.get_ylim()
+    if high - low < SMALLEST_RANGE:  # noise in the third digit is not to look like learning
+        axes.set_ylim((low + high - SMALLEST_RANGE) / 2, (low + high + SMALLEST_RANGE) / 2)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color=FAINT, linewidth=0.7)
     many = len(plot.curves) > ONE_COLUMN

@@ -10,7 +10,7 @@ from fuse_examples.imaging.oai_example.evaluation.classified_cases import AnyTar
 from fuse_examples.imaging.oai_example.evaluation.overlay import most_telling_index
 from fuse_examples.imaging.oai_example.evaluation.painting import painted_map
 from fuse_examples.imaging.oai_example.evaluation.plain_words import DIRECTIONS, SCROLLING
-from fuse_examples.imaging.oai_example.evaluation.report import Block, Paragraph, Section, Subsection
+from fuse_examples.imaging.oai_example.evaluation.report import Block, Paragraph, Row, Section, Subsection
 from fuse_examples.imaging.oai_example.evaluation.slices import LayerOfSlices, stack_of, stacking_plane
 from fuse_examples.imaging.oai_example.geometry.volume import Volume
 
@@ -113,8 +113,8 @@ def explanation_section(target: AnyTarget, method: str, explained: Sequence[Expl
         Paragraph(f"What in the scan spoke for {answer}: the brighter, the more. {WARNING}"),
         Paragraph(f"{METHODS[method].format(cell=cells)} {DIRECTIONS} {SCROLLING}", "note"),
     ]
-    for one in explained:
-        blocks.append(Subsection(f"{one.case.name}: {one.title}", [_stack(one, round(STACK_BYTES * share / len(explained)))]))
+    room = round(STACK_BYTES * share / len(explained))
+    blocks.append(Row([Subsection(f"{one.case.name}: {one.title}", [_stack(one, room)]) for one in explained]))
     return [Section(f"Where the network looked: {target.name}", blocks)]
 
 

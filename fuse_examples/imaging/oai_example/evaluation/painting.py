@@ -19,8 +19,8 @@ Pixels = NDArray[np.uint8]
 AREA = 95  # opacity of an area, of 255
 LINE = 1 / 220  # width of a line, of the picture's longer side
 DASH = 6  # in line widths
-LEVELS = 32  # of a map
-GLOW = 200  # opacity of a map's maximum, of 255
+LEVELS = 64  # of a map
+GLOW = 140  # opacity of a map's maximum, of 255
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def painted_lines(labels: NDArray[Any], plane: Plane) -> Paint:
 
 def painted_map(values: NDArray[np.floating], plane: Plane) -> Paint:
     """Return a map (D, H, W, in RAS order) of values from 0 to 1 as a glow: the higher, the brighter and the less transparent."""
-    colours = np.asarray(colormaps["inferno"](np.linspace(0.25, 1, LEVELS))[:, :3] * 255, dtype=np.uint8)
+    colours = np.asarray(colormaps["inferno"](np.linspace(0.3, 0.95, LEVELS))[:, :3] * 255, dtype=np.uint8)
     opacity = np.linspace(0, GLOW, LEVELS).astype(np.uint8)
 
     def paint(index: int, size: tuple[int, int]) -> bytes | None:

@@ -40,7 +40,7 @@ SCROLLING = (
 
 def reading_section(names: Sequence[str], *more: str, how: Mapping[str, str] | None = None) -> Section:
     """Return the section that explains the named metrics, what else is said, and how each is computed."""
-    meanings = Facts({name: MEANINGS[name] for name in names})
+    meanings = Facts({name: MEANINGS[name] for name in names if name in MEANINGS})
     paragraphs = [Paragraph(text) for text in more]
     exact = [Paragraph("Exact definitions: " + " ".join(f"{name}: {text}." for name, text in how.items()), "note")] if how else []
     return Section("How to read the figures", [meanings, *paragraphs, *exact])

@@ -38,7 +38,7 @@ img { width: 100%; height: auto; display: block; }
 .plot img { border-radius: 6px; }
 figcaption { color: var(--faint); font-size: .93rem; margin-top: .35rem; max-width: 75ch; }
 .row { display: flex; flex-wrap: wrap; gap: 0 1.25rem; align-items: flex-start; }
-.row > * { flex: 1 1 340px; min-width: 0; }
+.row > * { flex: 1 1 340px; min-width: 0; max-width: 100%; }
 summary { cursor: pointer; color: var(--accent); padding: .2rem 0; }
 pre { overflow-x: auto; font: .85rem/1.45 ui-monospace, "Liberation Mono", "DejaVu Sans Mono", monospace; }
 .legend { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; list-style: none; margin: .5rem 0; padding: 0; font-size: .95rem; }
@@ -71,7 +71,7 @@ pre { overflow-x: auto; font: .85rem/1.45 ui-monospace, "Liberation Mono", "Deja
   nav, .js .controls { display: none; }
   .js .printed-position { display: block; }
   .plot img { filter: none; width: auto; max-width: 100%; max-height: 95mm; }
-  figure, tr, .row { break-inside: avoid; }
+  figure, tr, .row > * { break-inside: avoid; }
   .row > * { flex: 0 1 47%; }
   .view { max-height: 95mm; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   .legend svg { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

@@ -82,8 +82,8 @@ def _headline(metrics: Mapping[str, Any]) -> Section:
     interval = f" ({level_text(metrics)} confidence interval {interval_text(entry)})" if entry["low"] is not None else ""
     count = len(metrics["structures"])
     words = (
-        f"The network drew {count} structure{'s' if count > 1 else ''} in {metrics['n_cases']} scans of {metrics['n_patients']} patients "
-        "that it had not learnt from. Dice is the overlap with the true masks: 1 is the same voxels, 0 no common voxel."
+        f"The network drew {count} structure{'s' if count > 1 else ''} in {metrics['n_cases']} test scans of "
+        f"{metrics['n_patients']} patients. Dice is the overlap with the true masks: 1 is the same voxels, 0 no common voxel."
     )
     return Section("Result", [Paragraph(f"Mean Dice {three_digits(entry['value'])}{interval}", "headline"), Paragraph(words)])
 
@@ -160,7 +160,7 @@ def _cases(cases: Sequence[CasePrediction], metrics: Mapping[str, Any], pictures
     ]
     for rank, case in shown:
         title = f"{rank.capitalize()}: {case.name}, mean Dice {three_digits(case.mean())}"
-        blocks.append(Subsection(title, [*pictures.get(case.name, ()), _case_table(case)]))
+        blocks.append(Subsection(title, [Row(pictures.get(case.name, ())), _case_table(case)]))
     return [Section("Cases, the worst first", blocks)]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from io import BytesIO
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from fuse_examples.imaging.oai_example.geometry.volume import Volume
 Paint = Callable[[int, tuple[int, int]], bytes | None]
 """Slice index and (width, height) in pixels -> an image with transparency of that size, or None where there is nothing to show."""
 
-LADDER = ((512, 80, 1), (512, 65, 1), (400, 60, 1), (320, 55, 1), (320, 55, 2), (320, 55, 3), (320, 50, 4), (320, 50, 6), (256, 45, 8))
-"""(pixels of the longer side, JPEG quality, every so many slices), tried in turn until a stack is small enough."""
+ENCODINGS = ((512, 80), (512, 65), (400, 60), (320, 55))
+"""(pixels of the longer side, JPEG quality), tried in turn until all slices have room; after the last one slices are left out."""
+_SAMPLED = 8  # slices by which the size of all is told beforehand
+_MARGIN = 1.1  # for those that are larger
 _ALIKE = 1.05  # ratio of spacings
 _COUNTED_FROM = {"sagittal": "the patient's left", "coronal": "the back", "axial": "the feet"}
 
@@ -117,23 +120,28 @@ def stack_of(
         scan: in RAS order.
         layers: what lies over the slices.
         start: index of the slice that is shown first; it is always among those that are shown.
-        most_bytes: room in the page; `LADDER` says what is given up for it.
+        most_bytes: room in the page; `ENCODINGS` says what is given up for it.
         plane: the plane of the slices.
         caption: a line below; what was given up is added to it.
     """
-    for pixels, quality, step in LADDER:
-        slices, room = [], most_bytes
-        indices = range(start % step, scan.array.shape[plane.axis], step)
-        for index in indices:
-            slices.append(_slice(scan, layers, plane, index, pixels, quality))
-            room -= _bytes_in_page(slices[-1])
-            if room < 0 and (pixels, quality, step) != LADDER[-1]:
-                break
-        else:
-            break
+    pixels, quality, step = _size_and_step(scan, layers, plane, most_bytes)
+    indices = range(start % step, scan.array.shape[plane.axis], step)
+    slices = [_slice(scan, layers, plane, index, pixels, quality) for index in indices]
     told = "" if step == 1 else f"Every {_ordinal(step)} of {scan.array.shape[plane.axis]} slices is shown."
     text = " ".join(part for part in (caption, told) if part)
     return SliceStack(name, plane, slices, [layer.name for layer in layers], indices.index(start), _aspect(scan, plane), text)
+
+
+def _size_and_step(scan: Volume, layers: Sequence[LayerOfSlices], plane: Plane, most_bytes: int) -> tuple[int, int, int]:
+    """Pixels, quality, and every how many slices, for a stack of at most about so many bytes; from a sample of its slices."""
+    count = scan.array.shape[plane.axis]
+    sample = sorted({round(place) for place in np.linspace(0, count - 1, min(count, _SAMPLED)).tolist()})
+    for pixels, quality in ENCODINGS:
+        sizes = [_bytes_in_page(_slice(scan, layers, plane, index, pixels, quality)) for index in sample]
+        whole = _MARGIN * count * sum(sizes) / len(sizes)
+        if whole <= most_bytes:
+            return pixels, quality, 1
+    return pixels, quality, min(count, ceil(whole / most_bytes))
 
 
 def _slice(scan: Volume, layers: Sequence[LayerOfSlices], plane: Plane, index: int, pixels: int, quality: int) -> Slice:

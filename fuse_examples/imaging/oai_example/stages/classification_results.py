@@ -129,7 +129,12 @@ def pool_results(config: ClassificationConfig, folders: Sequence[Path], output: 
         found, learned = read_classified(folder)
         cases += [replace(case, groups={**case.groups, "fold": case.fold}) for case in found]
         targets = [replace(one, threshold=None) if isinstance(one, Target) else one for one in learned]
-    notes = [f"Pooled out-of-fold predictions of {len(folders)} runs, each tested on the cases that it neither learnt from nor chose by."]
+    notes = [
+        f"Pooled out-of-fold predictions of {len(folders)} runs, each tested on the cases that it neither learnt from nor chose by.",
+        "Pictures of scans are in the folds' own reports: "
+        + ", ".join(f"{folder.parent.name}/{folder.name}/report.html" for folder in folders)
+        + ".",
+    ]
     environment = describe_environment(seed=config.seed)
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / "config.yaml", config.as_yaml())

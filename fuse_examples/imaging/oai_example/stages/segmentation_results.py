@@ -46,7 +46,12 @@ def pool_results(config: SegmentationConfig, folders: Sequence[Path], output: Pa
     for folder in folders:
         found, _ = read_segmented(folder, f"../{folder.parent.name}/{folder.name}/")
         cases += [replace(case, groups={**case.groups, "fold": case.fold}) for case in found]
-    notes = [f"Pooled out-of-fold predictions of {len(folders)} runs, each tested on the cases that it neither learnt from nor chose by."]
+    notes = [
+        f"Pooled out-of-fold predictions of {len(folders)} runs, each tested on the cases that it neither learnt from nor chose by.",
+        "Pictures of scans are in the folds' own reports: "
+        + ", ".join(f"{folder.parent.name}/{folder.name}/report.html" for folder in folders)
+        + ".",
+    ]
     environment = describe_environment(seed=config.seed)
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / "config.yaml", config.as_yaml())

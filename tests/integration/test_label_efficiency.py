@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from fuse_examples.imaging.oai_example.configuration.loading import load_config
 from fuse_examples.imaging.oai_example.stages import label_efficiency as stage
 from fuse_examples.imaging.oai_example.stages.study.grid import Cell
 from fuse_examples.imaging.oai_example.stages.study.scheduling import Broken
+from fuse_examples.imaging.oai_example.training.interruption import Interrupted
 
 
 def in_this_process(
@@ -148,11 +150,24 @@ def test_the_table_can_be_computed_from_the_run_folders(studied: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_goes_on_where_it_was_and_gives_the_same_table(studied: Path, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_goes_on_where_it_was_and_gives_the_same_table(
+    studied: Path, results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = {name: (studied / name).read_text() for name in ("cells.jsonl", "study.csv")}
     runs = sorted(path.parent for path in (studied / "runs").glob("*/test"))
     times = {run: (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns for run in runs}
-    shutil.rmtree(runs[0])  # not yet begun
+    shutil.rmtree(runs[0])  # not yet begun; dino's at the budget and seed of the search
+    (studied / "study.csv").unlink()
+
+    def stopped(*_: object) -> list[Broken]:
+        raise Interrupted(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "do_cells", stopped)
+        assert start(results, "segmentation") == 143
+    assert "Stopped by SIGTERM; the same command goes on where it stopped." in capsys.readouterr().err
+    # What there is so far: the lost run is of the search, without which nobody knows the learning rate of dino's.
+    assert {row["initialisation"] for row in rows_of(studied / "study.csv")} == {"scratch"}
     shutil.rmtree(runs[1] / "test")  # killed in its test
     done = small_stages.read_json(runs[1] / "cell.json")
     (runs[1] / "cell.json").write_text(json.dumps({"trained": done["trained"]}))
@@ -173,6 +188,9 @@ def test_it_goes_on_where_it_was_and_gives_the_same_table(studied: Path, results
 
 @pytest.mark.slow
 def test_seeds_can_be_added_and_other_changes_are_refused(studied: Path, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    protocol = small_stages.read_json(studied / "protocol.json")
+    del protocol["downstream"]["on_bad_case"]  # as if the stage had got this setting since
+    (studied / "protocol.json").write_text(json.dumps(protocol))
     assert start(results, "segmentation", check=True, seeds=[0, 1, 2], budgets=[2, 3, "all"]) == 0
     told = capsys.readouterr().out
     assert "n3            3 patients to learn from, 3 to validate on: 6 of 6 runs left" in told

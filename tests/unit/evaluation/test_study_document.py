@@ -36,7 +36,10 @@ def test_cells_of_one_study_are_put_together_and_of_two_refused(tmp_path: Path) 
     write_cells(replace(whole, cells=whole.cells[:5], budgets=("n1",)), paths[0])
     write_cells(replace(whole, cells=whole.cells[5:]), paths[1])
     assert read_cells(paths[:2]) == whole
-    write_cells(replace(whole, steps=100, protocol={"steps": 100}), paths[2])
+    younger = replace(whole, protocol={"steps": 360, "downstream": {"new": 1}}, cells=whole.cells[5:])
+    write_cells(younger, paths[2])
+    assert read_cells([paths[0], paths[2]]).cells == whole.cells
+    write_cells(replace(whole, protocol={"steps": 100}), paths[2])
     with pytest.raises(DataError, match=r"three.jsonl: is of another study than .*one.jsonl"):
         read_cells([paths[0], paths[2]])
     other = replace(whole.cells[0], scores=(0.5,) * 38)

@@ -1,6 +1,7 @@
 """The statistics of a study: against a bootstrap written down once more, and where the truth is known."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,6 +117,7 @@ def test_steps_to_the_best_score_of_the_reference() -> None:
         best = max(value for _, value in scratch.curve)
         assert reference == next(step for step, value in scratch.curve if value == best)
         assert steps == min(step for step, value in dino.curve if value >= best)
+        assert scratch.steps_to(best) == scratch.best[0]  # what is equal is reached
     assert 0.3 <= median(entry.ratios) <= 0.45
     none = SpeedEntry("dino", "n4", 4, {0: (100, None), 1: (100, None), 2: (100, 50)})
     assert (none.n_reached, none.steps) == (1, math.inf)
@@ -152,6 +154,10 @@ def test_a_null_result_and_too_few_data_are_said_as_such() -> None:
     said = sentences(analyse(study_samples.segmentation_study({"n1": 0.0, "all": 0.0}, speed=0.5), B))
     assert said[0].startswith("The data do not show that dino changes mean Dice at any of the numbers of labels; differences from -0.0")
     assert said[1] == "dino reaches scratch's best validation score of the same budget and seed in 0 of 6 runs, so it is not faster."
+    gain = analyse(study_samples.segmentation_study({"n1": 0.1}), B)
+    uncorrected = replace(gain, differences=tuple(replace(entry, holm=0.06) for entry in gain.differences))
+    assert sentences(gain)[0].startswith("With 1 labelled patient dino has a higher mean Dice")
+    assert sentences(uncorrected)[0].startswith("The data do not show that dino changes mean Dice")  # the interval alone does not decide
     few = sentences(analyse(study_samples.segmentation_study({"n1": 0.1}, n_seeds=2), B))
     assert few[0] == (
         "These data are too few to say whether dino helps: 2 seeds and 38 test patients; at least 3 seeds and 10 patients (in each class) "

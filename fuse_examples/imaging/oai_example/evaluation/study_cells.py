@@ -184,7 +184,7 @@ def read_cells(paths: Sequence[Path]) -> StudyResults:
     first, *others = (_read(path) for path in paths)
     cells = {cell.key: cell for cell in first.cells}
     for path, other in zip(paths[1:], others, strict=True):
-        if _comparable(first) != _comparable(other):
+        if not _comparable(first, other):
             raise DataError(
                 f"{path}: is of another study than {paths[0]}: other settings, patients or weights. They cannot stand in one table."
             )
@@ -197,9 +197,18 @@ def read_cells(paths: Sequence[Path]) -> StudyResults:
     return replace(first, cells=merged, initialisations=names, budgets=tuple(sorted(sizes, key=lambda label: (sizes[label], label))))
 
 
-def _comparable(results: StudyResults) -> Any:
-    protocol = {name: value for name, value in results.protocol.items() if name != "initialisations"}
-    return protocol, results.cases, results.target, results.steps, results.initialisations[0]
+def _comparable(one: StudyResults, other: StudyResults) -> bool:
+    """Whether two files are of one study. Settings that only one of them knows are younger than the other file."""
+    same = (one.cases, one.target, one.steps, one.initialisations[0]) == (other.cases, other.target, other.steps, other.initialisations[0])
+    return same and _agree(*({**results.protocol, "initialisations": {}} for results in (one, other)))
+
+
+def _agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two nested blocks have the same values of the keys that both have."""
+    return all(
+        _agree(one[key], other[key]) if isinstance(one[key], Mapping) and isinstance(other[key], Mapping) else one[key] == other[key]
+        for key in one.keys() & other.keys()
+    )
 
 
 def _read(path: Path) -> StudyResults:

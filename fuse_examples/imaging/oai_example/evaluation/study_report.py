@@ -144,7 +144,7 @@ def _cell_table(answer: StudyAnswer) -> Table:
         ]
         for cell in sorted(results.cells, key=lambda one: (order[one.budget], order[one.initialisation], one.seed))
     ]
-    header = ["run", "patients to learn from + to validate on", "learning rate", results.metric, "validation", "at step"]
+    header = ["run", "patients: learnt from + validated on", "learning rate", results.metric, "validation", "at step"]
     return Table(header, rows, caption="Every run; the same figures are in study.csv.")
 
 

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fuse_examples.imaging.oai_example.configuration.label_efficiency_config import LabelEfficiencyConfig
@@ -75,11 +76,16 @@ def _do_all(study: Study) -> None:
     study.write()
     for note in study.notes:
         print(f"note: {note}")
-    with Interruption() as interruption:
-        interruption.defer()
-        broken = _do(study, study.grid.search, interruption)
-        if not broken:
-            broken = _do(study, study.grid.cells(found_rates(study.folder, study.grid)), interruption)
+    try:
+        with Interruption() as interruption:
+            interruption.defer()
+            broken = _do(study, study.grid.search, interruption)
+            if not broken:
+                broken = _do(study, study.grid.cells(found_rates(study.folder, study.grid)), interruption)
+    except Interrupted:
+        with suppress(UserError):  # what it has found so far; the signal is what is told
+            write_study_results(study)
+        raise
     written = write_study_results(study)
     if broken:
         raise UserError([*map(str, broken), f"{len(broken)} runs broke; the others are done. Mend the cause and give the same command."])

@@ -13,7 +13,7 @@ from fuse_examples.imaging.oai_example.stages.study.grid import Cell
 from fuse_examples.imaging.oai_example.stages.study.opening import Study
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
 
-START = 8.0
+START = 15.0
 """Seconds that a process takes before the first step and after the last."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from fuse_examples.imaging.oai_example.configuration.label_efficiency_config import LabelEfficiencyConfig
 from fuse_examples.imaging.oai_example.configuration.label_efficiency_rules import OF_THE_STUDY
+from fuse_examples.imaging.oai_example.configuration.settings import REQUIRED, settings_of
 from fuse_examples.imaging.oai_example.configuration.wording import shown
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.cross_folds import table_text
@@ -103,7 +104,7 @@ def look_at_study(config: LabelEfficiencyConfig) -> Study:
     grid = grid_of(config, saved)
     protocol = _protocol(config, base, grid, splits, target, weights)
     if saved is not None:
-        protocol = _going_on(saved, protocol, folder)
+        protocol = _going_on(saved, protocol, folder, type(base))
     return Study(config, base, folder, grid, splits, subsets, target, protocol, notes)
 
 
@@ -145,9 +146,14 @@ def _digest(splits: Splits) -> str:
     return hashlib.sha256(json.dumps(sorted(rows, key=str)).encode()).hexdigest()[:16]
 
 
-def _going_on(saved: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Hold a study that was begun against its settings now. Initialisations may be added, as budgets and seeds may."""
-    before, after = _flat(saved), _flat(now)
+def _going_on(saved: Mapping[str, Any], now: Mapping[str, Any], folder: Path, schema: type[DownstreamConfig]) -> dict[str, Any]:
+    """Hold a study that was begun against its settings now. Initialisations may be added, as budgets and seeds may.
+
+    A setting that the stage did not have when the study was begun had what is now its default.
+    """
+    defaults = {f"downstream.{key}": one.default for key, one in settings_of(schema).items() if one.default is not REQUIRED}
+    before, after = defaults | _flat(saved), _flat(now)
+    before = {key: value for key, value in before.items() if key not in defaults or key in after}
     added = {name: entry for name, entry in saved["initialisations"].items() if name not in now["initialisations"]}
     differing = [
         key

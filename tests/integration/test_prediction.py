@@ -82,7 +82,7 @@ def test_masks_are_those_of_a_test(segmenter: Path, trained: Path, balls: Path, 
         assert np.asarray(mask.dataobj).any()
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_probabilities_are_those_of_a_test(count: int, classifiers: list[Path], scans: Path, tmp_path: Path) -> None:
     chosen = [str(path) for path in classifiers[:count]]
     words = {"cls_targets": ["size", "tone"], "test_folds": [0, 1, 2], "train_folds": [7], "val_folds": [8]}
@@ -98,6 +98,7 @@ def test_probabilities_are_those_of_a_test(count: int, classifiers: list[Path], 
     ]
 
 
+@pytest.mark.slow
 def test_three_checkpoints_give_the_mean_of_their_probabilities(classifiers: list[Path], scans: Path, tmp_path: Path) -> None:
     single = [predicting.rows(predicting.run(path, scans, tmp_path / f"{place}")) for place, path in enumerate(classifiers)]
     together = predicting.rows(predicting.run(classifiers, scans, tmp_path / "together"))
@@ -108,6 +109,7 @@ def test_three_checkpoints_give_the_mean_of_their_probabilities(classifiers: lis
     assert [entry["path"] for entry in predicting.record(tmp_path / "together")["checkpoints"]] == list(map(str, classifiers))
 
 
+@pytest.mark.slow
 def test_segmenters_together_are_tested_and_predict_alike(
     segmenter: Path, trained: Path, balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +205,7 @@ def test_a_folder_of_files_that_are_no_scan_is_told(
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_documents_run(
     segmenter: Path, classifiers: list[Path], series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,6 +347,7 @@ def test_checkpoints_that_cannot_predict(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_network_that_sees_columns_needs_a_table(scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(csv.DictReader(scans.open()))
     table = small_stages.write_table(scans.with_name("ages.csv"), [{**row, "age": 50 + place} for place, row in enumerate(rows)])

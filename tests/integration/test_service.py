@@ -23,6 +23,7 @@ from fuse_examples.imaging.oai_example.errors import UserError
 from fuse_examples.imaging.oai_example.service import predict
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow  # a server that imports torch, and two trainings; what it refuses has quick tests too
 DOCUMENT = (ROOT / "docs" / "prediction.md").read_text()
 SERVICE = "fuse_examples.imaging.oai_example.service"
 

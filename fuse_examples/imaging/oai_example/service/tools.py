@@ -85,6 +85,8 @@ class Tools:
     def segment(self, models: list[str], scans: str, output: str, overwrite: bool = False) -> Answer:
         """Masks of a scan or of a folder of scans, written into `output`."""
         folder = self.root.place(output)
+        if folder.exists():  # a link in it would lead what is written out
+            self.root.existing(output)
         self._check_stage(models, "segmentation")
         return self._predicted(models, scans, folder, overwrite=overwrite)
 

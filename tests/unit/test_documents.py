@@ -125,7 +125,7 @@ def test_the_readme_has_the_commands_and_they_are_looked_at() -> None:
     with pytest.raises(ConfigError):
         load_config(SegmentationConfig, ROOT / "configs" / "segmentation_config.yaml", ["bach_size=4"])
     real = commands((ROOT / "docs" / "real_data.md").read_text())
-    assert len([words for words in real if words[1] in SCHEMAS and any("$REAL_DATA_DIR" in word for word in words)]) == 8
+    assert len([words for words in real if words[1] in SCHEMAS and any("$REAL_DATA_DIR" in word for word in words)]) == 10
 
 
 def test_the_quoted_message_is_the_message() -> None:

@@ -14,6 +14,7 @@ from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConf
 from fuse_examples.imaging.oai_example.configuration.label_efficiency_config import LabelEfficiencyConfig
 from fuse_examples.imaging.oai_example.configuration.loading import load_config
 from fuse_examples.imaging.oai_example.configuration.prediction_request import parse_request
+from fuse_examples.imaging.oai_example.configuration.reference import reference
 from fuse_examples.imaging.oai_example.configuration.segmentation_config import SegmentationConfig
 from fuse_examples.imaging.oai_example.configuration.settings import blocks_of, settings_of
 from fuse_examples.imaging.oai_example.data.cases import read_cases
@@ -117,6 +118,13 @@ def test_commands_are_understood(document: Path) -> None:
             shipped = [word for word in words[2:] if word.startswith("configs/")]
             assert set(words[2:]) - {*settings, *shipped} <= {"--check", "--config", "my_study.yaml"}
             load_config(schema, ROOT / (shipped or [f"configs/{Path(words[1]).stem}_config.yaml"])[0], settings)
+
+
+def test_the_reference_of_keys_is_what_the_declarations_say() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    assert page == reference(), "python -m fuse_examples.imaging.oai_example.configuration.reference > docs/configuration.md"
+    rows = re.findall(r"^\| `([\w.]+)` \|", page, re.M)
+    assert set(rows) == {key for schema in SCHEMAS.values() for key in settings_of(schema)}
 
 
 def test_the_readme_has_the_commands_and_they_are_looked_at() -> None:

@@ -11,10 +11,11 @@ import pytest
 import small_stages
 import torch
 
-from fuse_examples.imaging.oai_example.stages import classification, dino, segmentation
+from fuse_examples.imaging.oai_example.stages import classification_parts, dino, segmentation
 from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT, read_checkpoint
 
-STAGES = {"dino": dino, "classification": classification, "segmentation": segmentation}
+# The modules that ask where views are made.
+CHOOSERS = {"dino": dino, "classification": classification_parts, "segmentation": segmentation}
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +65,12 @@ def test_the_second_channel_is_looked_at(two_channels: Path, tmp_path: Path) -> 
     assert any(not torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
-@pytest.mark.parametrize("stage", sorted(STAGES))
+@pytest.mark.parametrize("stage", sorted(CHOOSERS))
 def test_views_made_on_the_device_teach_the_same(two_channels: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the CPU as the device: what workers cut out becomes the views they would have made."""
     found = []
     for way, on_device in (("cpu", False), ("device", True)):
-        monkeypatch.setattr(STAGES[stage], "makes_views_on_device", lambda config, on_device=on_device: on_device)
+        monkeypatch.setattr(CHOOSERS[stage], "makes_views_on_device", lambda config, on_device=on_device: on_device)
         folder = small_stages.run(stage, two_channels, tmp_path / way, channels=["first", "other"], n_workers=int(on_device))
         found.append(weights(folder / "checkpoints" / "last.ckpt"))
     for name, values in found[0].items():

@@ -20,6 +20,7 @@ from fuse_examples.imaging.oai_example.data.sampler import SampleKey
 from fuse_examples.imaging.oai_example.data.scans import read_header
 from fuse_examples.imaging.oai_example.data.segmentation_views import EvaluationCases, SegmentationTrainingViews
 from fuse_examples.imaging.oai_example.data.store import VolumeStore
+from fuse_examples.imaging.oai_example.inference.restoration import labels_on_grid
 
 SHAPE = (14, 20, 18)
 AFFINE = np.array([[0, 0, 1.25, -9], [-2.0, 0, 0, 4], [0, 1, 0, 30], [0, 0, 0, 1]])  # the file's axes are posterior, superior, right
@@ -168,6 +169,16 @@ def test_a_patch_larger_than_the_volume_shows_background_around_it(tmp_path: Pat
     assert float(view["image"][0][inside].mean()) > 0.9
     evaluated = EvaluationCases([volumes], patches((10, 10, 10), spacing))[SampleKey(0, 0)]
     assert torch.allclose(evaluated.image, view["image"], atol=1e-6)  # a test shows the network what training did
+
+
+@pytest.mark.parametrize("patch", [(10, 10, 10), (9, 13, 8), (4, 11, 4)])
+def test_what_is_found_in_a_volume_smaller_than_a_patch_lies_on_its_own_voxels(tmp_path: Path, patch: tuple[int, int, int]) -> None:
+    labels = (np.random.default_rng(0).random((6, 7, 8)) < 0.5).astype(np.uint8)
+    volumes = case_volumes(tmp_path, labels.astype(np.int16), labels)
+    case = EvaluationCases([volumes], patches(patch, volumes.image().grid.spacing))[SampleKey(0, 0)]
+    seen = case.image[0] - 0.5
+    found = labels_on_grid(torch.stack([-seen, seen]), case.matrix, case.grid.shape)
+    assert np.array_equal(found, case.mask)
 
 
 def test_the_share_of_patches_on_a_structure_can_be_set(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What travels in a checkpoint: plain, enough to repeat the preprocessing and rebuild the network, and no patient's name."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from fuse_examples.imaging.oai_example.stages.checkpoint_entry import (
     saved_backbone,
     saved_config,
 )
+from fuse_examples.imaging.oai_example.stages.opening import OpenedCases
 from fuse_examples.imaging.oai_example.training.checkpoints import FORMAT_VERSION, PROJECT, check_plain
 from fuse_examples.imaging.oai_example.training.patient_hashes import overlap
 
@@ -25,7 +27,8 @@ PREPROCESSING = Preprocessing("RAS", "percentile", (0.5, 99.5), None, (16, 16, 1
 
 
 def entry(patients: tuple[str, ...] = ("9000099", "9000100"), inherited: tuple[str, ...] = (), **facts: Any) -> dict[str, Any]:
-    cases = [Case(row, f"c{row}", patient, Path("i"), None, "0", {}) for row, patient in enumerate(patients, start=2)]
+    train = tuple(Case(row, f"c{row}", patient, Path("i"), None, "0", {}) for row, patient in enumerate(patients, start=2))
+    cases = OpenedCases(train, (replace(train[0], patient="V", fold="1"),), (), {})
     config = SimpleNamespace(dump=lambda: {"width": 4, "csv_path": "cases.csv"})
     backbone = build_backbone("unet3d", width=4, norm_statistics="instance")
     return project_entry("segmentation", config, backbone, PREPROCESSING, cases, inherited, **facts)  # type: ignore[arg-type]
@@ -37,6 +40,7 @@ def test_the_entry_is_plain_and_holds_no_name_of_a_patient() -> None:
     assert "9000099" not in str(made)
     assert overlap(["9000099", "9000100", "9000101"], made["patients"]) == ["9000099", "9000100"]
     assert made["structures"] == ["ball"]
+    assert made["fold_counts"] == {"training": {"0": [2, 2]}, "validation": {"1": [1, 1]}}
 
 
 def test_patients_of_the_weights_it_started_from_are_kept() -> None:

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
-from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.errors import WeightsError
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, build_backbone
+from fuse_examples.imaging.oai_example.stages.opening import FOLD_COUNTS, OpenedCases
 from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT, read_run_checkpoint
 from fuse_examples.imaging.oai_example.training.patient_hashes import hash_patients
 
@@ -25,7 +25,7 @@ def project_entry(
     config: StageConfig,
     backbone: Backbone,
     preprocessing: Preprocessing,
-    cases: Iterable[Case],
+    cases: OpenedCases,
     inherited: Iterable[str] = (),
     **facts: Any,
 ) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def project_entry(
         config: the resolved configuration.
         backbone: its name and options travel.
         preprocessing: what prediction must repeat.
-        cases: those whose images the weights have learnt from; their patients travel as salted hashes.
+        cases: of the run. The patients of those it learns from travel as salted hashes; of all travels how many are in each fold.
         inherited: hashes of the patients that the weights it started from had learnt from.
         facts: what the stage adds, such as class names.
     """
@@ -46,7 +46,8 @@ def project_entry(
         "backbone": backbone.name,
         "backbone_options": dict(backbone.options),
         "preprocessing": preprocessing.as_dict(),
-        "patients": sorted({*hash_patients(case.patient for case in cases), *inherited}),
+        "patients": sorted({*hash_patients(case.patient for case in cases.train), *inherited}),
+        FOLD_COUNTS: cases.fold_counts(),
         **facts,
     }
 

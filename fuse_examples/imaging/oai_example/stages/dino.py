@@ -81,9 +81,7 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
         return
     with run.opened(config.dump(), (*start.notes, *seen, *rules)) as environment:
         keep_report(report, run.folder)
-        project = project_entry(
-            STAGE, config, backbone, preprocessing, cases.train, start.seen_patients, origins=start.origins, fold_counts=cases.fold_counts()
-        )
+        project = project_entry(STAGE, config, backbone, preprocessing, cases, start.seen_patients, origins=start.origins)
         task = dino_task(config, backbone, recipe_of(config))
         data = _training_data(config, backbone, cases, preprocessing, run.folder)
         fit_run(

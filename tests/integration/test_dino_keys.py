@@ -61,6 +61,7 @@ CHANGED: dict[str, Any] = {
     "n_epochs": 3,
     "learning_rate": 2e-3,
     "learning_rate_end": 5e-4,
+    "layer_decay": 0.5,
     "weight_decay": 0.2,
     "weight_decay_end": 0.8,
     "warmup_epochs": 1,
@@ -70,6 +71,7 @@ CHANGED: dict[str, Any] = {
 ELSEWHERE = {
     "probe_targets": "test_dino_probes.py",
     "probe_every_n_epochs": "test_dino_probes.py",
+    "drop_path": "below, with residual blocks",
     "on_collapse": "tests/unit/tasks/test_dino_alarms.py",
     "backbone": "tests/unit/models",
     "backbone_options": "tests/unit/stages/test_resolution.py",
@@ -136,3 +138,18 @@ def test_a_test_run_needs_none_of_the_numbers_that_auto_stands_for(tmp_path: Pat
     run = small_stages.run("dino", cases, tmp_path / "results", **auto)
     small_stages.run("dino", cases, tmp_path / "results", f"test_ckpt={run / 'checkpoints' / 'best.ckpt'}", **auto)
     assert (run / "test" / "embeddings.csv").exists()
+
+
+def test_drop_path_changes_the_teacher_and_needs_residual_blocks(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    residual = {"backbone": "resnet3d", "backbone_options": {"depth": 10}}
+    folders = [
+        small_stages.run("dino", cases, tmp_path / f"{rate}", **residual, learning_rate=1e-3, drop_path=rate, overwrite=True)
+        for rate in (0.0, 0.0, 0.9)
+    ]
+    without, again, dropped = (read_checkpoint(folder / "checkpoints" / "last.ckpt", "")["state_dict"] for folder in folders)
+    name = "teacher_backbone.layer4.0.conv2.weight"
+    assert torch.equal(without[name], again[name])
+    assert not torch.equal(without[name], dropped[name])
+    assert without.keys() == dropped.keys()
+    assert small_stages.start("dino", cases, tmp_path / "refused", drop_path=0.1) == 2
+    assert "drop_path is 0.1, but unet3d has no residual blocks that could be passed by." in capsys.readouterr().err

@@ -53,6 +53,9 @@ class TinyBackbone(nn.Module):
         )
         self.batches: list[tuple[int, ...]] = []
 
+    def encoder_distances(self) -> dict[str, int]:
+        return {name: 2 if int(name.split(".")[1]) < 2 else 1 for name, _ in self.named_parameters()}
+
     def embed(self, volumes: Tensor) -> Tensor:
         self.batches.append(tuple(volumes.shape))
         return self.layers(volumes).mean(dim=(2, 3, 4))
@@ -276,6 +279,38 @@ def test_schedules_move_at_every_optimiser_step(accumulate: int) -> None:
     np.testing.assert_allclose(used[:, 1], np.stack([expected["dino/learning_rate"], np.zeros(n_steps)], axis=1))
 
 
+def test_the_learning_rate_falls_from_level_to_level_at_every_step(tmp_path: Path) -> None:
+    task, groups, saved = make_task(replace(RECIPE, layer_decay=0.5)), GroupRecorder(), tmp_path / "last.ckpt"
+    trainer, recorder = fit(task, callbacks=[groups])
+    names = {id(parameter): name for name, parameter in task.named_parameters()}
+    of_groups = [{names[id(parameter)] for parameter in group["params"]} for group in trainer.optimizers[0].param_groups]
+    distances = [0 if name.startswith("student_head") else 2 - (int(name.split(".")[2]) >= 3) for name, *_ in map(sorted, of_groups)]
+    assert distances == [0, 0, 1, 1, 2, 2]
+    assert {name for group in of_groups[4:] for name in group} == {
+        f"student_backbone.layers.{i}.{w}" for i in (0, 1) for w in ("weight", "bias")
+    }
+    for logged, used in zip(recorder.logged, groups.groups, strict=True):
+        assert [rate for rate, _ in used] == pytest.approx([logged["dino/learning_rate"] * 0.5**distance for distance in distances])
+        assert [decay for _, decay in used] == pytest.approx([logged["dino/weight_decay"], 0.0] * 3)
+    trainer.save_checkpoint(saved)
+    resumed = GroupRecorder()
+    fit(make_task(replace(RECIPE, layer_decay=0.5)), callbacks=[resumed], max_epochs=3, ckpt_path=saved)
+    assert [rate / resumed.groups[0][0][0] for rate, _ in resumed.groups[0]] == [0.5**distance for distance in distances]
+
+
+def test_a_checkpoint_from_before_there_were_levels_goes_on_at_one_rate(tmp_path: Path) -> None:
+    trainer, _ = fit(make_task())
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    old = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    for group in old["optimizer_states"][0]["param_groups"]:
+        del group["share"]
+    torch.save(old, tmp_path / "old.ckpt")
+    runs = [make_task(), make_task()]
+    for name, task in zip(("last", "old"), runs, strict=True):
+        fit(task, max_epochs=3, ckpt_path=tmp_path / f"{name}.ckpt")
+    assert same(*(snapshot(task) for task in runs))
+
+
 @pytest.mark.parametrize("epochs", [0, 1, 2])
 def test_last_layer_is_frozen_in_the_first_epochs_only(epochs: int) -> None:
     _, recorder = fit(make_task(replace(RECIPE, freeze_last_layer_epochs=epochs)), max_epochs=3)
@@ -327,6 +362,7 @@ CHANGES = {
     "teacher_temperature_warmup_epochs": 0.5,
     "freeze_last_layer_epochs": 0,
     "koleo_weight": 1.0,
+    "layer_decay": 0.5,
 }
 
 

@@ -18,6 +18,7 @@ from fuse_examples.imaging.oai_example.configuration.kinds import (
     NotNegative,
     Positive,
     PositiveNumber,
+    PositiveShare,
     ScaleRange,
     Share,
     ShareBelowOne,
@@ -146,6 +147,11 @@ class DINOConfig(StageConfig):
         "from a million on; less in a short run.",
     )
     momentum_end: Share = task(1.0, "The same at the end; a cosine leads there.")
+    drop_path: ShareBelowOne = task(
+        0.0,
+        "Chance that a volume passes the encoder's last residual block by in training; it falls to 0 at the first block. 0.1 in DINO, 0.3 "
+        "in 3DINO, 0 for none. Not with unet3d, which has no residual blocks.",
+    )
     freeze_last_layer_epochs: Count = task(1, "Epochs in which the head's last layer does not learn.")
     on_collapse: Literal["warn", "stop"] = task(
         "warn", "When an epoch after the warm-up shows a collapse. warn: say so and go on. stop: end the run, with what usually helps."
@@ -157,6 +163,11 @@ class DINOConfig(StageConfig):
         "auto", "Highest learning rate of AdamW. auto: 5e-4 x sqrt(volumes per step / 64)."
     )
     learning_rate_end: NotNegative = training(1e-6, "Learning rate at the end; a cosine leads there.")
+    layer_decay: PositiveShare = training(
+        1.0,
+        "Factor of the learning rate for each level of the encoder away from its deepest map; heads and decoder learn at the full rate. "
+        "0.9 in DINOv2 and 3DINO, 1 for one rate.",
+    )
     weight_decay: NotNegative = training(0.04, "Weight decay of AdamW at the start; biases and norms have none.")
     weight_decay_end: NotNegative = training(0.4, "Weight decay at the end; a cosine leads there.")
     warmup_epochs: AutoCount = training(  # type: ignore[assignment]  # likewise

@@ -10,6 +10,7 @@ from math import prod
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
+from monai.networks.layers.drop_path import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -137,6 +138,31 @@ class Backbone(nn.Module, ABC):
         level_of = {name: _level_of(name, levels) for name, _ in self.named_parameters()}
         present = sorted(set(level_of.values()), reverse=True)
         return {name: present.index(level) + 1 for name, level in level_of.items()}
+
+    def encoder_distances(self) -> dict[str, int]:
+        """As `distances`, from what stands on the deepest map: 1 for the encoder's last level; the decoder stands there too and has 0."""
+        distances = self.distances()
+        before = min(distance for name, distance in distances.items() if self.is_encoder_key(name)) - 1
+        return {name: distance - before if self.is_encoder_key(name) else 0 for name, distance in distances.items()}
+
+    def use_drop_path(self, rate: float) -> None:
+        """In training pass residual blocks of the encoder by at random, for each volume anew (Huang et al. 2016, arXiv:1603.09382).
+
+        The chance rises in a straight line from 0 at the first block to `rate` at the last, as in vision transformers. It does not travel.
+        A backbone takes part by an encoder whose residual branches end in a `DropPath`, in their order from the image.
+
+        Raises:
+            ConfigError: there are no residual blocks.
+        """
+        places = [module for module in self.modules() if isinstance(module, DropPath)]
+        if rate and not places:
+            raise ConfigError(
+                f"drop_path is {rate}, but {self.name} has no residual blocks that could be passed by. Set drop_path: 0, or choose another "
+                "backbone, such as resnet3d."
+            )
+        last = len(places) - 1
+        for number, place in enumerate(places):
+            place.drop_prob = rate * number / last if last else rate
 
     @classmethod
     def is_encoder_key(cls, key: str) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
+from monai.networks.layers.drop_path import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -152,8 +153,12 @@ class _Block(nn.Module):
     conv2: nn.Conv3d
     downsample: nn.Module | None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop_path = DropPath()
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self._convolve(x) + (x if self.downsample is None else self.downsample(x)))
+        return F.relu(self.drop_path(self._convolve(x)) + (x if self.downsample is None else self.downsample(x)))
 
     def _convolve(self, x: Tensor) -> Tensor:
         raise NotImplementedError

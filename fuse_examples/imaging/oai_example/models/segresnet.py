@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from monai.networks.blocks.segresnet_block import ResBlock
+from monai.networks.layers.drop_path import DropPath
 from monai.networks.nets.segresnet import SegResNet as MonaiSegResNet
 from torch import Tensor, nn
 
@@ -44,6 +46,9 @@ class SegResNet(Backbone):
         network = MonaiSegResNet(in_channels=in_channels, init_filters=width, blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1))
         self.convInit = network.convInit
         self.down_layers = network.down_layers
+        for module in self.down_layers.modules():
+            if isinstance(module, ResBlock):
+                module.conv2.add_module("drop_path", DropPath())  # the last of its residual branch; it has no tensors
         if with_decoder:
             self.up_layers = network.up_layers
             self.up_samples = network.up_samples

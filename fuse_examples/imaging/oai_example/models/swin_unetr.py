@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
+from monai.networks.layers.drop_path import DropPath
 from monai.networks.nets.swin_unetr import PatchMergingV2, SwinTransformerBlock
 from monai.networks.nets.swin_unetr import SwinUNETR as MonaiSwinUNETR
 from torch import Tensor
@@ -82,6 +83,9 @@ class SwinUNETR(Backbone):
         merging: Any = PatchMerging
         network = MonaiSwinUNETR(in_channels=in_channels, out_channels=1, feature_size=width, downsample=merging, use_v2=swin_v2)
         self.swinViT = network.swinViT
+        for module in self.swinViT.modules():
+            if isinstance(module, SwinTransformerBlock):
+                module.drop_path = DropPath()  # of attention and MLP alike
         if with_decoder:
             self.encoder1 = network.encoder1
             self.encoder2 = network.encoder2

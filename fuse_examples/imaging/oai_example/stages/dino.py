@@ -65,6 +65,7 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
     start = begin_training(config, STAGE)
     config, run, weights = start.config, start.run, start.weights
     backbone = build_configured_backbone(config, with_decoder=with_decoder_of(config), pooling=config.pooling)
+    backbone.use_drop_path(config.drop_path)
     for key, size in _sizes(config).items():
         check_size(backbone, size, key)
     if config.masking.is_on:

@@ -73,4 +73,5 @@ def recipe_of(config: DINOConfig) -> DINORecipe:
         teacher_temperature_warmup_epochs=number(config.teacher_temperature_warmup_epochs),
         freeze_last_layer_epochs=config.freeze_last_layer_epochs,
         koleo_weight=config.koleo_weight,
+        layer_decay=config.layer_decay,
     )

@@ -25,7 +25,7 @@ from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe, Step
 from fuse_examples.imaging.oai_example.tasks.dino_statistics import restore_statistics, start_statistics
 from fuse_examples.imaging.oai_example.tasks.dino_watch import DINOWatch
 from fuse_examples.imaging.oai_example.tasks.first_batches import first_batches
-from fuse_examples.imaging.oai_example.training.optimisation import parameter_groups
+from fuse_examples.imaging.oai_example.training.optimisation import layered_parameter_groups
 
 log = logging.getLogger(__name__)
 MOST_SKIPPED_STEPS = 20
@@ -168,9 +168,12 @@ class DINOTask(pl.LightningModule):
         return self.recipe.at(step, int(n_steps), math.ceil(per_epoch))
 
     def configure_optimizers(self) -> Optimizer:
-        """AdamW over the student; `optimizer_step` sets the learning rate, and the weight decay of the groups that decay."""
-        groups = parameter_groups(self.named_parameters(), self.recipe.learning_rate, weight_decay=1.0)
-        return AdamW([{**group, "decays": group["weight_decay"] > 0} for group in groups])
+        """AdamW over the student; `optimizer_step` sets learning rate and weight decay by each group's `share` of the rate and `decays`."""
+        decay, distances = self.recipe.layer_decay, dict.fromkeys((name for name, _ in self.named_parameters()), 0)
+        if decay != 1:
+            distances |= {f"student_backbone.{name}": distance for name, distance in self.student_backbone.encoder_distances().items()}
+        groups = layered_parameter_groups(self.named_parameters(), distances, 1.0, 1.0, decay)
+        return AdamW([{**group, "share": group["lr"], "decays": group["weight_decay"] > 0} for group in groups])
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Freeze the last layer in the first epochs, before gradients are clipped, and drop gradients that are not finite."""
@@ -201,7 +204,7 @@ class DINOTask(pl.LightningModule):
         """One step of the student, then of the teacher and the centre. Lightning calls this once per optimiser step."""
         values = self.values_at(self.trainer.global_step)
         for group in optimizer.param_groups:
-            group["lr"] = values.learning_rate
+            group["lr"] = values.learning_rate * group.get("share", 1.0)  # runs begun before there were shares have none
             group["weight_decay"] = values.weight_decay if group["decays"] else 0.0
         optimizer.step(closure=optimizer_closure)
         if self._is_stepping:

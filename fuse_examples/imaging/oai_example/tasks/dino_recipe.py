@@ -33,6 +33,7 @@ class DINORecipe:
         teacher_temperature_warmup_epochs: length of that warm-up.
         freeze_last_layer_epochs: epochs at the start in which the head's last layer stays as it is.
         koleo_weight: of the KoLeo loss on the student's features of each global view.
+        layer_decay: factor of the learning rate per level of the encoder away from its deepest map; heads and decoder have the full rate.
     """
 
     learning_rate: float = 5e-4
@@ -47,6 +48,7 @@ class DINORecipe:
     teacher_temperature_warmup_epochs: float = 30
     freeze_last_layer_epochs: int = 1
     koleo_weight: float = 0.0
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse values that no schedule can use.

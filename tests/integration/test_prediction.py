@@ -1,6 +1,7 @@
 """predict.py: what a test gives, for scans without masks, classes and folds."""
 
 import csv
+import errno
 import hashlib
 import os
 import pickle
@@ -306,6 +307,52 @@ def test_a_signal_leaves_what_was_done(
     assert [row["case"] for row in predicting.rows(tmp_path / "out")] == ["P00"]
     assert predicting.record(tmp_path / "out")["complete"] is False
     assert not list((tmp_path / "out").glob(".working*"))
+
+
+def failing_at(monkeypatch: pytest.MonkeyPatch, errors: dict[int, Exception]) -> list[int]:
+    """Make the scans of these rows fail while they are written; return the rows that were begun."""
+    one, begun = prediction._predict_one, []
+
+    def failing(*given: Any) -> Any:
+        begun.append(given[-1].row)
+        if given[-1].row in errors:
+            raise errors[given[-1].row]
+        return one(*given)
+
+    monkeypatch.setattr(prediction, "_predict_one", failing)
+    return begun
+
+
+def test_a_full_disk_ends_it_with_a_message_and_a_table_of_what_was_done(
+    segmenter: Path, balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = tmp_path / "out" / "segmentations" / "P01.nii.gz"
+    begun = failing_at(monkeypatch, {3: OSError(errno.ENOSPC, "No space left on device", mask)})
+    assert predicting.start("--checkpoint", segmenter, "--input", balls / "cases.csv", "--output", tmp_path / "out", "--no-overlays") == 2
+    said = capsys.readouterr().err
+    assert f"{mask}: cannot be written: No space left on device. Make room there" in said
+    assert "Traceback" not in said
+    assert begun == [2, 3]  # the next ones would fail too
+    assert [row["case"] for row in predicting.rows(tmp_path / "out")] == ["P00"]
+    assert predicting.record(tmp_path / "out")["complete"] is False
+
+
+def test_a_scan_that_fails_in_a_way_nobody_thought_of_does_not_take_the_others_with_it(
+    segmenter: Path, balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 TB")
+    failing_at(monkeypatch, {2: MemoryError("Unable to allocate 64.0 TiB"), 3: ZeroDivisionError("division by zero"), 4: memory})
+    table = small_stages.write_table(tmp_path / "four.csv", [{"path": balls / "scans" / f"case_{n}_image.nii.gz"} for n in range(4)])
+    assert predicting.start("--checkpoint", segmenter, "--input", table, "--output", tmp_path / "out", "--no-overlays") == 2
+    told = capsys.readouterr().err.splitlines()[-4:]
+    assert told[0] == ("case_0_image: takes more memory than there is (Unable to allocate 64.0 TiB). Crop it or use a machine with more.")
+    assert told[1] == (
+        "case_1_image: a mistake of this program (ZeroDivisionError: division by zero). Please report it with the traceback in log.txt."
+    )
+    assert told[2].startswith("case_2_image: takes more memory than there is")
+    assert told[3] == f"3 scans could not be used; the others are in {tmp_path / 'out'}."
+    assert "Traceback (most recent call last):" in (tmp_path / "out" / "log.txt").read_text()
+    assert [row["case"] for row in predicting.rows(tmp_path / "out")] == ["case_3_image"]
 
 
 # ---- mistakes

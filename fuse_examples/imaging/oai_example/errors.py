@@ -1,6 +1,10 @@
 """Mistakes a user can mend. Entry scripts print them without a traceback and exit with code 2."""
 
+import errno
 from collections.abc import Iterable
+from pathlib import Path
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 class UserError(Exception):
@@ -24,3 +28,28 @@ class DataError(UserError):
 
 class WeightsError(UserError):
     """A checkpoint or weight file that cannot be used."""
+
+
+class NoRoomError(UserError):
+    """A disk that is full, or a quota that is used up: whatever is written next fails too."""
+
+
+def no_room(error: BaseException, path: Path | None = None) -> NoRoomError | None:
+    """Return what to tell the user if a full disk is behind `error`, else None.
+
+    torch.save and the logging module raise errors of their own while they handle the system's, so that the whole chain is looked through.
+
+    Args:
+        error: what was raised.
+        path: what was being written, where it is known.
+    """
+    if isinstance(error, NoRoomError):
+        return error
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        what = path or error.filename
+        return NoRoomError(
+            f"{f'{what}: ' if what else ''}cannot be written: {error.strerror}. Make room there, or choose a folder on another disk. "
+            "Files that are there already are whole."
+        )
+    before = error.__cause__ or error.__context__
+    return None if before is None else no_room(before, path)

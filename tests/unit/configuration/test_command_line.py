@@ -1,5 +1,6 @@
 """What the entry scripts are told, and how they end."""
 
+import errno
 import re
 import signal
 from collections.abc import Callable
@@ -109,6 +110,21 @@ def test_a_mistake_or_interruption_ends_with_its_code_and_no_traceback(
 ) -> None:
     assert run_entry(raising(error)) == code
     assert capsys.readouterr() == ("", message)
+
+
+def test_a_full_disk_ends_with_a_message_whatever_was_raised_over_it(capsys: pytest.CaptureFixture[str]) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "runs/events.out")
+    over = RuntimeError("unexpected pos 64 vs 0")
+    over.__context__ = full
+    for error in (full, over):
+        assert run_entry(raising(error)) == 2
+        assert capsys.readouterr() == (
+            "",
+            "runs/events.out: cannot be written: No space left on device. Make room there, or choose a folder on another disk. "
+            "Files that are there already are whole.\n",
+        )
+    assert run_entry(raising(OSError(errno.EBADF, "Bad file descriptor"))) == 1
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_our_own_bug_ends_with_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:

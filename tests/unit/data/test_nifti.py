@@ -130,6 +130,31 @@ def test_truncated_and_corrupt_files(write_nifti: Write, values: np.ndarray) -> 
         read_header(plain)
 
 
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Header, nibabel.Nifti2Header])
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_header_that_asks_for_more_than_any_memory(kind: type, compressed: bool, tmp_path: Path) -> None:
+    header = kind()
+    header.set_data_dtype(np.int16)
+    header["dim"] = [3, *[32767 if kind is nibabel.Nifti1Header else 2**40] * 3, 1, 1, 1, 1]
+    header["vox_offset"], header["magic"] = header.sizeof_hdr + 4, b"n+1" if kind is nibabel.Nifti1Header else header["magic"]
+    content = header.binaryblock + bytes(1000)
+    path = tmp_path / "scan.nii"
+    path.write_bytes(gzip.compress(content) if compressed else content)
+    asked = 2 * int(header["dim"][1]) ** 3 + header.sizeof_hdr + 4
+    there = path.stat().st_size
+    told = f"by its header it holds {asked} bytes, which {there} compressed bytes cannot" if compressed else f"{there} of {asked} bytes"
+    assert told in refusal(path)
+
+
+def test_a_scan_that_compresses_as_well_as_any_is_read(tmp_path: Path) -> None:
+    voxels = np.zeros((200, 200, 200), np.uint8)
+    voxels[0, 0, 0] = 1
+    path = tmp_path / "scan.nii.gz"
+    path.write_bytes(gzip.compress(nibabel.Nifti1Image(voxels, np.eye(4)).to_bytes(), compresslevel=9))
+    assert voxels.size > 900 * path.stat().st_size  # near the most
+    assert np.array_equal(read_volume(path).array, voxels)
+
+
 def test_a_bit_that_only_the_checksum_sees(write_nifti: Write) -> None:
     noise = np.random.default_rng(0).integers(0, 2**16, (20, 20, 20)).astype(np.uint16)
     content = bytearray(gzip.compress(write_nifti(noise, name="a.nii").read_bytes(), compresslevel=0))

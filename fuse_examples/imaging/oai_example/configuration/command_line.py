@@ -9,7 +9,7 @@ from typing import TypeVar
 from fuse_examples.imaging.oai_example.configuration.help_text import help_text
 from fuse_examples.imaging.oai_example.configuration.loading import load_config
 from fuse_examples.imaging.oai_example.configuration.script_config import ScriptConfig
-from fuse_examples.imaging.oai_example.errors import ConfigError, UserError
+from fuse_examples.imaging.oai_example.errors import ConfigError, UserError, no_room
 
 Config = TypeVar("Config", bound=ScriptConfig)
 
@@ -64,8 +64,9 @@ def take_flags(argv: Sequence[str]) -> tuple[bool, int | None, list[str]]:
 def run_entry(main: Callable[[], None]) -> int:
     """Run an entry script's `main` and return its exit code.
 
-    0: done. 2: a mistake the user can mend; the message goes to standard error, without a traceback. An exception with an `exit_code`
-    (a run that was interrupted) ends with that code and its message. 130: Ctrl-C before the run handles signals itself.
+    0: done. 2: a mistake the user can mend, a full disk among them; the message goes to standard error, without a traceback. An
+    exception with an `exit_code` (a run that was interrupted) ends with that code and its message. 130: Ctrl-C before the run handles
+    signals itself.
     1: our own mistake, with the traceback.
     """
     try:
@@ -79,6 +80,9 @@ def run_entry(main: Callable[[], None]) -> int:
     except SystemExit:
         raise
     except BaseException as error:
+        if (full := no_room(error)) is not None:
+            print(full, file=sys.stderr)
+            return 2
         code = getattr(error, "exit_code", None)
         if not isinstance(code, int):
             traceback.print_exc()

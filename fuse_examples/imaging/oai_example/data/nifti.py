@@ -7,6 +7,7 @@ name decides whether a file is compressed, and because a gzip checksum is only v
 import gzip
 import io
 import logging
+import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from fuse_examples.imaging.oai_example.geometry.volume import Affine, Grid, Shap
 log = logging.getLogger(__name__)
 
 GZIP_MAGIC = b"\x1f\x8b"
+MOST_COMPRESSED = 1032  # bytes that a byte of a gzip file can become
 MIN_VOXELS_PER_AXIS = 2
 MAX_DISAGREEMENT = 0.1  # voxels by which sform and qform may place a corner apart before it is worth a warning
 _QUIET = logging.getLogger(f"{__name__}.nibabel")
@@ -183,9 +185,14 @@ def _compare_forms(header: Nifti1Header, sform: Affine, path: Path) -> None:
 
 
 def _check_size(header: NiftiHeader, path: Path) -> None:
-    needed = header.offset + int(np.prod(header.grid.shape)) * header.dtype.itemsize
-    if not header.compressed and os.path.getsize(path) < needed:
-        raise DataError(f"{path}: is truncated: {os.path.getsize(path)} of {needed} bytes are there. Copy or download it again.")
+    needed, there = header.offset + math.prod(header.grid.shape) * header.dtype.itemsize, os.path.getsize(path)
+    if not header.compressed and there < needed:
+        raise DataError(f"{path}: is truncated: {there} of {needed} bytes are there. Copy or download it again.")
+    if header.compressed and there * MOST_COMPRESSED < needed:  # before memory is asked for
+        raise DataError(
+            f"{path}: is truncated or damaged: by its header it holds {needed} bytes, which {there} compressed bytes cannot. "
+            "Copy or download it again."
+        )
 
 
 def _read_voxels(file: BinaryIO, header: NiftiHeader, path: Path) -> Voxels:

@@ -18,7 +18,7 @@ from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.problem_lists import shortened
 from fuse_examples.imaging.oai_example.data.scan_list import ScanList, list_scans
 from fuse_examples.imaging.oai_example.data.store import VolumeStore
-from fuse_examples.imaging.oai_example.errors import DataError, UserError
+from fuse_examples.imaging.oai_example.errors import DataError, UserError, no_room
 from fuse_examples.imaging.oai_example.evaluation.dicom_seg import Segmenter
 from fuse_examples.imaging.oai_example.stages.prediction_files import BadScan, PredictedCase, Prediction, write_case, write_tables
 from fuse_examples.imaging.oai_example.stages.prediction_models import Model, open_model
@@ -28,6 +28,7 @@ from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.run_log import logged_to
 
 WORKING = ".working."
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # PyTorch's words on a GPU and on a CPU
 log = logging.getLogger(__name__)
 
 
@@ -80,14 +81,26 @@ def _predict_all(
                 done.append(_predict_one(request, model, segmenter, case))
                 for problem in done[-1].problems:
                     log.warning("%s: %s", case.name, problem)
-            except UserError as error:
-                bad.append(BadScan(case.name, case.image, error.problems))
-                log.warning("%s: %s", case.name, error)
+            except Exception as error:
+                if (full := no_room(error)) is not None:
+                    raise full from error
+                bad.append(BadScan(case.name, case.image, _problems_of(error)))
+                log.warning("%s: %s", case.name, "\n".join(bad[-1].problems))
     finally:  # what was predicted before an interruption is there, with a table
         complete = len(done) + len(bad) == len(scans.cases) + len(scans.unusable)
         prediction = Prediction(model.stage, request.output, tuple(done), tuple(bad))
         write_tables(prediction, model, {**record, "complete": complete})
     return prediction
+
+
+def _problems_of(error: Exception) -> tuple[str, ...]:
+    """Why a scan could not be predicted. What nobody thought of is told too: it is no reason to leave out the scans that follow."""
+    if isinstance(error, UserError):
+        return error.problems
+    if isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY):
+        return (f"takes more memory than there is ({error}). Crop it or use a machine with more.",)
+    log.exception("the traceback of what follows")
+    return (f"a mistake of this program ({type(error).__name__}: {error}). Please report it with the traceback in log.txt.",)
 
 
 def _predict_one(request: PredictionRequest, model: Model, segmenter: Segmenter | None, case: Case) -> PredictedCase:

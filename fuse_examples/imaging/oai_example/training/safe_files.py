@@ -9,17 +9,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fuse_examples.imaging.oai_example.errors import no_room
+
 TEMPORARY = ".partial"
 
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` when the block ends well, and vanishes when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(path) as temporary, temporary.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
+    """Open a file that takes the place of `path` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        NoRoomError: the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _replacing(path) as temporary, temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except Exception as error:
+        if (full := no_room(error, path)) is not None:
+            raise full from error
+        raise
 
 
 def copy_whole(source: Path, target: Path) -> None:

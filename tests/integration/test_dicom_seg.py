@@ -210,6 +210,31 @@ def test_a_series_without_what_must_be_referred_to_is_refused_by_name(name: str,
     assert not folder.with_name("series.seg.dcm").exists()
 
 
+def test_files_that_count_their_one_frame_are_slices_as_others_are(labels: np.ndarray, tmp_path: Path) -> None:
+    def counted(dataset: Dataset, index: int) -> None:
+        dataset.NumberOfFrames = 1
+
+    plain = pydicom.dcmread(written(series(tmp_path / "plain"), labels))
+    folder = series(tmp_path / "series", change=counted)
+    sources = {header.SOPInstanceUID for header in map(pydicom.dcmread, folder.iterdir())}
+    seg = pydicom.dcmread(written(folder, labels))
+    assert np.array_equal(seg.pixel_array, plain.pixel_array)
+    references = [group.DerivationImageSequence[0].SourceImageSequence[0] for group in seg.PerFrameFunctionalGroupsSequence]
+    assert {one.ReferencedSOPInstanceUID for one in references} <= sources
+    assert not any("ReferencedFrameNumber" in one for one in references)
+
+
+@pytest.mark.parametrize("name", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_files_that_do_not_belong_together_are_refused_by_name(name: str, labels: np.ndarray, tmp_path: Path) -> None:
+    folder = series(tmp_path / "series", change=lambda dataset, index: setattr(dataset, name, f"1.2.3.{index}"))
+    with pytest.raises(DataError) as error:
+        written(folder, labels)
+    assert str(error.value) == (
+        f"{folder}: its files differ in {name}, of which a DICOM-SEG can have one. "
+        "Its mask is there as NIfTI; --no-dicom-seg asks for no more."
+    )
+
+
 def multi_frame(dataset: Dataset) -> None:
     predicting.in_a_study(dataset, 0)
 

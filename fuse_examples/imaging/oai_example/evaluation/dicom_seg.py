@@ -27,6 +27,7 @@ DISTRIBUTION = "oai-pretraining"
 ARTIFICIAL_INTELLIGENCE = Code("123109", "DCM", "Artificial Intelligence")
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 """What a series must have for an object to refer to it; an invented one would tie the mask to nothing."""
+ONE_FOR_ALL = NEEDED[2:]
 MAY_BE_EMPTY = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime",
     "ReferringPhysicianName", "PositionReferenceIndicator",
@@ -106,6 +107,8 @@ def _sources(slices: Sequence[tuple[Path, int]], step: float) -> tuple[list[Data
     ]
     if problems:
         raise DataError(problems[0] if len(problems) == 1 else f"{problems[0]} ({len(problems)} files of the series in all)")
+    if differing := [name for name in ONE_FOR_ALL if len({header.get(name) for header in headers}) > 1]:
+        raise DataError(f"{files[0].parent}: its files differ in {', '.join(differing)}, of which a DICOM-SEG can have one. {ALL_THE_SAME}")
     if "NumberOfFrames" not in headers[0]:
         for header in headers:  # reading has found them parallel; their last digits may differ
             header.ImageOrientationPatient = headers[0].ImageOrientationPatient
@@ -150,6 +153,8 @@ def _put_in_order(segmentation: Segmentation, sources: Sequence[Dataset]) -> Non
 def _header(path: Path, step: float) -> Dataset:
     """A source's header with what a DICOM-SEG repeats of it; slices without a thickness are as thick as they are apart, `step` mm."""
     header = dcmread(path, stop_before_pixels=True, force=True)
+    if "PerFrameFunctionalGroupsSequence" not in header and int(header.get("NumberOfFrames") or 1) == 1:
+        header.pop("NumberOfFrames", None)  # some scanners count the one image of a file
     groups = header.get("SharedFunctionalGroupsSequence") or []
     for place in [item for group in groups for item in group.get("PixelMeasuresSequence") or []] or [header]:
         if not place.get("SliceThickness"):

@@ -192,7 +192,7 @@ class TestRunFolder:
         assert [event.value for event in events.Scalars("dino/momentum")] == sorted(
             event.value for event in events.Scalars("dino/momentum")
         )
-        assert sorted(tags["images"]) == ["views/global", "views/local"]
+        assert sorted(tags["images"]) == ["features/principal_components", "views/global", "views/local"]
         assert [event.step for event in events.Images("views/global")] == [0, 20]  # epochs 1 and 6
         sheet = events.Images("views/global")[0]
         assert (sheet.width, sheet.height) == (3 * (16 + 2), 2 * (16 + 2))

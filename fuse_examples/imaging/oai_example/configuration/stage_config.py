@@ -135,7 +135,9 @@ class StageConfig(ScriptConfig):
         "one. Noise has other numbers on a GPU.",
     )
     n_workers: Count = machine(2, "Processes that load and augment cases; 0: the training process itself. Batches do not depend on it.")
-    log_images_every_n_epochs: Count = machine(5, "Pictures of the volumes for TensorBoard every so many epochs; 0: none.")
+    log_images_every_n_epochs: Count = machine(
+        5, "Pictures of volumes, and in pre-training of features, for TensorBoard every so many epochs; 0: none."
+    )
     clearml: Flag = machine(False, "Whether to report to ClearML as well as to TensorBoard.")
     clearml_project_name: Text | None = machine(None, "ClearML project; needed with clearml: true.")
     clearml_upload_images: Flag = machine(False, "Whether pictures of scans may leave this machine for the ClearML server.")

@@ -29,18 +29,33 @@ class PrincipalMap:
 
 
 def principal_map(features: NDArray[Any]) -> PrincipalMap:
-    """Principal component analysis (Hotelling 1933) of features (n, F). A direction points to where its largest weight is positive."""
+    """Principal component analysis of features (n, F)."""
     centred = np.asarray(features, dtype=np.float64)
     centred = centred - centred.mean(axis=0)
-    _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
-    directions = directions[:2]
-    largest = np.abs(directions).argmax(axis=1)
-    directions *= np.sign(np.take_along_axis(directions, largest[:, None], axis=1))
+    directions, shares = principal_directions(centred, 2)
     places = np.zeros((len(centred), 2))
     places[:, : len(directions)] = centred @ directions.T
+    first, second = (*shares.tolist(), 0.0, 0.0)[:2]
+    return PrincipalMap(places, (first, second))
+
+
+def principal_directions(centred: NDArray[np.float64], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The directions along which rows (n, F) of mean 0 vary most (Hotelling 1933), at most `count` of them.
+
+    A direction points to where its largest weight is positive.
+
+    Returns:
+        Directions (k, F), and the share of the variance that each holds, (k,).
+    """
+    if len(centred) > centred.shape[1]:  # many rows, such as the cells of maps: the same directions from a small matrix
+        centred = np.asarray(np.linalg.qr(centred, mode="r"))
+    _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
+    directions = directions[:count]
+    largest = np.abs(directions).argmax(axis=1)
+    directions *= np.sign(np.take_along_axis(directions, largest[:, None], axis=1))
     total = float((lengths**2).sum())
-    first, second = (*(lengths**2 / total if total > 0 else lengths * 0), 0.0, 0.0)[:2]
-    return PrincipalMap(places, (float(first), float(second)))
+    shares: NDArray[np.float64] = lengths**2 / total if total > 0 else lengths * 0
+    return directions, shares[:count]
 
 
 def map_figure(found: PrincipalMap, groups: Sequence[str], title: str) -> Figure:

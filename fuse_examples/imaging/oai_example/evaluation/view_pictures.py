@@ -10,7 +10,9 @@ from torch import Tensor
 
 from fuse_examples.imaging.oai_example.training.trackers import log_image
 
-_GAP = 2
+GAP = 2
+"""Black pixels between the slices of a sheet."""
+Range = tuple[float, float]
 
 
 class ViewPictures(Callback):
@@ -51,9 +53,9 @@ class InputPictures(Callback):
 
 def contact_sheet(views: list[Tensor]) -> NDArray[np.uint8]:
     """The three middle slices of each view (D, H, W), a row per view, as grey values 0 to 255."""
-    rows = [_row(view.float().cpu().numpy()) for view in views]
+    rows = [middle_slices(view.float().cpu().numpy()) for view in views]
     width = max(row.shape[1] for row in rows)
-    padded = [np.pad(row, ((0, _GAP), (0, width - row.shape[1]))) for row in rows]
+    padded = [np.pad(row, ((0, GAP), (0, width - row.shape[1]))) for row in rows]
     return np.concatenate(padded)
 
 
@@ -61,9 +63,16 @@ def _is_due(every_n_epochs: int, trainer: pl.Trainer) -> bool:
     return every_n_epochs > 0 and trainer.current_epoch % every_n_epochs == 0 and trainer.is_global_zero
 
 
-def _row(view: NDArray[np.float32]) -> NDArray[np.uint8]:
-    low, high = float(view.min()), float(view.max())
-    grey = ((view - low) / max(high - low, 1e-6) * 255).astype(np.uint8)
+def middle_slices(volume: NDArray[Any], values: Range | None = None) -> NDArray[np.uint8]:
+    """The three middle slices of (D, H, W) side by side, a gap behind each; `values` as in `grey_values`."""
+    grey = grey_values(volume, values)
     slices = [np.take(grey, grey.shape[axis] // 2, axis) for axis in range(3)]
     height = max(picture.shape[0] for picture in slices)
-    return np.concatenate([np.pad(picture, ((0, height - picture.shape[0]), (0, _GAP))) for picture in slices], axis=1)
+    return np.concatenate([np.pad(picture, ((0, height - picture.shape[0]), (0, GAP))) for picture in slices], axis=1)
+
+
+def grey_values(volume: NDArray[Any], values: Range | None = None) -> NDArray[np.uint8]:
+    """A volume as grey values 0 to 255, from its lowest to its highest value or between those given."""
+    low, high = values or (float(volume.min()), float(volume.max()))
+    grey: NDArray[np.uint8] = ((volume - low) / max(high - low, 1e-6) * 255).astype(np.uint8)
+    return grey

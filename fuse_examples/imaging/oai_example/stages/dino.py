@@ -28,7 +28,7 @@ from fuse_examples.imaging.oai_example.stages.feasibility import padding_lines, 
 from fuse_examples.imaging.oai_example.stages.fitting import fit_run
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases, open_cases
 from fuse_examples.imaging.oai_example.stages.pretraining_results import write_results
-from fuse_examples.imaging.oai_example.stages.probing import probe_results, probe_watch, probed_classes, whole_volumes
+from fuse_examples.imaging.oai_example.stages.probing import feature_pictures, probe_results, probe_watch, probed_classes, whole_volumes
 from fuse_examples.imaging.oai_example.stages.report_facts import run_facts
 from fuse_examples.imaging.oai_example.stages.resolution import (
     build_configured_backbone,
@@ -98,6 +98,7 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
             callbacks=[
                 ViewPictures(config.log_images_every_n_epochs, config.crops.n_global),
                 *probe_watch(config, data, preprocessing, classes, run.folder),
+                feature_pictures(config, task.teacher_backbone, data, preprocessing, classes, run.folder),
             ],
             checkpoint=start.checkpoint,
         )

@@ -10,8 +10,10 @@ from fuse_examples.imaging.oai_example.data.classification_views import Labelled
 from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
+from fuse_examples.imaging.oai_example.evaluation.feature_pictures import MOST_CASES, FeaturePictures
 from fuse_examples.imaging.oai_example.evaluation.probe_watch import ProbeWatch
 from fuse_examples.imaging.oai_example.evaluation.probes import RULES, Embedded, probe
+from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.stages.opening import OpenedCases
 
 
@@ -39,6 +41,20 @@ def probe_watch(
         return []
     known, asked = (whole_volumes(config, volumes, preprocessing) for volumes in (data.training_volumes, data.evaluation.volumes))
     return [ProbeWatch(config.probe_every_n_epochs, known, asked, classes, folder)]
+
+
+def feature_pictures(
+    config: DINOConfig,
+    backbone: Backbone,
+    data: VolumeDataModule,
+    preprocessing: Preprocessing,
+    classes: Sequence[ClassIndex],
+    folder: Path,
+) -> FeaturePictures:
+    """The callback that shows the features of validation cases, or of training cases where there are none."""
+    volumes = data.evaluation.volumes if data.evaluation is not None else data.training_volumes
+    shown = whole_volumes(config, volumes[:MOST_CASES], preprocessing)
+    return FeaturePictures(config.log_images_every_n_epochs, backbone, shown, classes, folder)
 
 
 def probe_results(known: Embedded, asked: Embedded, classes: Sequence[ClassIndex]) -> Mapping[str, Any]:

@@ -22,10 +22,13 @@ TEST_FILES = (
 )  # fmt: skip
 TRAINING_FILES = (
     "config.yaml", "environment.json", "log.txt", "val_metrics.json", "load_report.json", "bad_cases.csv", "probes.csv",
-    "history.csv", "backbone.safetensors", "events.out.tfevents.*",
+    "history.csv", "backbone.safetensors", "events.out.tfevents.*", "projector_config.pbtxt", "projector/*",
     "checkpoints/last.ckpt", "checkpoints/best.ckpt", f"checkpoints/.*{TEMPORARY}", f".*{TEMPORARY}",
 )  # fmt: skip
 """What runs write, as patterns in the run's folder and in its `test/`; `overwrite` removes these and nothing else."""
+_OF_A_BROKEN_START = (
+    "events.out.tfevents.*", "val_metrics.json", "bad_cases.csv", "history.csv", "probes.csv", "projector_config.pbtxt", "projector/*",
+)  # fmt: skip
 
 
 class Run:
@@ -127,13 +130,13 @@ class Run:
             self._remove(self.folder / "test", TEST_FILES)
             self._remove(self.folder, TRAINING_FILES)
         elif not self._resume:
-            self._remove(self.folder, ("events.out.tfevents.*", "val_metrics.json", "bad_cases.csv", "history.csv", "probes.csv"))
+            self._remove(self.folder, _OF_A_BROKEN_START)
 
     @staticmethod
     def _remove(folder: Path, patterns: tuple[str, ...]) -> None:
         for file in _matching(folder, patterns):
             file.unlink()
-        for child in (*(folder / pattern for pattern in ("segmentations", "explanations", "checkpoints")), folder):
+        for child in (*(folder / pattern for pattern in ("segmentations", "explanations", "checkpoints", "projector")), folder):
             if child.is_dir() and not child.is_symlink() and not any(child.iterdir()):
                 child.rmdir()
 

@@ -69,6 +69,20 @@ def test_what_is_no_file_is_refused(root: Path) -> None:
         AllowedFolder.of(root / "scans" / "knee" / "1.dcm", "--root")
 
 
+def test_what_no_file_system_can_follow_is_refused(root: Path) -> None:
+    long = "a" * 5000
+    for text, shown in ((long, "a" * 200 + "..."), ("x/" + long, "x/" + "a" * 198 + "..."), ("\udcff\ud800", r"\udcff\ud800")):
+        told = refusal(root, text)
+        assert told.startswith(f"{shown}: cannot be followed (") or told == f"{shown}: does not exist in --root."
+    assert refusal(root, "../" * 5000 + "etc").startswith("../" * 66 + "..")
+    assert len(refusal(root, "../" * 5000 + "etc")) < 400
+    (root / "scans" / "knee" / "loop").symlink_to("loop")
+    for text in ("scans/knee/loop", "scans"):
+        told = refusal(root, text)
+        assert told.startswith("scans/knee/loop: ")
+        assert "cannot be followed" in told or "does not exist" in told
+
+
 def test_a_root_that_is_a_link_is_what_it_leads_to(root: Path) -> None:
     (root.parent / "alias").symlink_to(root)
     allowed = AllowedFolder.of(root.parent / "alias", "--root")

@@ -7,13 +7,14 @@ opened: weights are loaded as data alone, scans and checkpoints only where links
 import logging
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from fuse_examples.imaging.oai_example.errors import UserError
-from fuse_examples.imaging.oai_example.service.allowed_paths import AllowedFolder
+from fuse_examples.imaging.oai_example.service.allowed_paths import AllowedFolder, shortened
 from fuse_examples.imaging.oai_example.service.predicting import predict
 
 Answer = dict[str, Any]
@@ -84,18 +85,32 @@ class Tools:
     @answering
     def segment(self, models: list[str], scans: str, output: str, overwrite: bool = False) -> Answer:
         """Masks of a scan or of a folder of scans, written into `output`."""
-        folder = self.root.place(output)
-        if folder.exists():  # a link in it would lead what is written out
-            self.root.existing(output)
+        self._output(output)  # a call that is refused need not wait for its turn
+        self._inputs(models, scans)
         self._check_stage(models, "segmentation")
-        return self._predicted(models, scans, folder, overwrite=overwrite)
+        with self._one_at_a_time:  # what was there may have been changed meanwhile
+            return self._predicted(*self._inputs(models, scans), self._output(output), overwrite=overwrite)
 
     @answering
     def classify(self, models: list[str], scans: str) -> Answer:
         """Class probabilities of a scan or of a folder of scans; no file is left."""
+        self._inputs(models, scans)
         self._check_stage(models, "classification")
-        with tempfile.TemporaryDirectory() as folder:
-            return self._predicted(models, scans, Path(folder) / "classes", overlays=False)
+        with self._one_at_a_time, tempfile.TemporaryDirectory() as folder:
+            return self._predicted(*self._inputs(models, scans), Path(folder) / "classes", overlays=False)
+
+    def _inputs(self, models: list[str], scans: str) -> tuple[list[Path], Path]:
+        if repeated := [name for name, times in Counter(models).items() if times > 1]:
+            raise UserError(f"{shortened(repeated[0])} is named twice. Its probabilities would count twice; name it once.")
+        checkpoints = [self.models.existing(name) for name in models]
+        path = self.root.existing(scans)
+        if path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".txt"):
+            raise UserError(f"{scans}: is a table, which may name paths anywhere. Name a scan, or a folder of scans.")
+        return checkpoints, path
+
+    def _output(self, output: str) -> Path:
+        folder = self.root.place(output)
+        return self.root.existing(output) if folder.exists() else folder  # a link in it would lead what is written out
 
     def _check_stage(self, models: list[str], stage: str) -> None:
         from fuse_examples.imaging.oai_example.stages.prediction_models import describe_model
@@ -106,12 +121,8 @@ class Tools:
                 tool = {"segmentation": "segment", "classification": "classify"}[found]
                 raise UserError(f"{name} is a model of {found}; call `{tool}` with it.")
 
-    def _predicted(self, models: list[str], scans: str, output: Path, *, overlays: bool = True, overwrite: bool = False) -> Answer:
-        path = self.root.existing(scans)
-        if path.is_file() and path.suffix.lower() in (".csv", ".tsv", ".txt"):
-            raise UserError(f"{scans}: is a table, which may name paths anywhere. Name a scan, or a folder of scans.")
-        with self._one_at_a_time:
-            prediction = predict([self.models.existing(name) for name in models], path, output, overlays=overlays, overwrite=overwrite)
+    def _predicted(self, checkpoints: list[Path], scans: Path, output: Path, *, overlays: bool = True, overwrite: bool = False) -> Answer:
+        prediction = predict(checkpoints, scans, output, overlays=overlays, overwrite=overwrite)
         return {
             "stage": prediction.stage,
             "cases": [self._case(case) for case in prediction.cases],

@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import itertools
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -122,6 +123,39 @@ def test_every_figure_of_the_table_is_the_one_of_metrics_json(tmp_path: Path) ->
     assert ["test", "4", "21", "11"] in page.cells
     assert ["test", "all", "25", "13"] in page.cells
     assert ["training", EVIL, "7", "5"] in page.cells
+
+
+def test_every_figure_in_millimetres_and_millilitres_is_the_one_of_metrics_json(tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    metrics_of = {
+        "surface_dice": ("femur", "cartilage"),
+        "hd95_mm": ("femur", "cartilage"),
+        "assd_mm": ("femur", "cartilage"),
+        "volume_error_ml": ("femur", "cartilage"),
+        "absolute_volume_error_ml": ("femur", "cartilage"),
+        "thickness_error_mm": ("cartilage",),
+        "absolute_thickness_error_mm": ("cartilage",),
+    }
+    cases = []
+    for number in range(24):
+        scores = {
+            metric: dict(zip(names, generator.normal(0, 3, len(names)).tolist(), strict=True)) for metric, names in metrics_of.items()
+        }
+        dice = {"femur": 0.5 + number / 60, "cartilage": 0.3 + number / 60}
+        cases.append(CasePrediction(f"case{number}", f"p{number}", "4", number + 2, {"dice": dice, **scores}))
+    write_segmentation_results(tmp_path, cases, ["femur", "cartilage"], Bootstrap(100))
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    page = Page(write_segmentation_report(tmp_path, RunFacts("knee"), cases, written, {}).read_text())
+    tables = (("surface_dice", "hd95_mm", "assd_mm"), tuple(metrics_of)[3:5], tuple(metrics_of)[5:])
+    for table in tables:
+        for structure in ("mean", "femur", "cartilage"):
+            entries = [written[metric].get(structure) for metric in table]
+            told = ["" if one is None else f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})" for one in entries]
+            assert ([structure, *told] in page.cells) == any(told)
+    few = cases[:4]
+    written = write_segmentation_results(tmp_path, few, ["femur", "cartilage"], Bootstrap(100))
+    page = Page(write_segmentation_report(tmp_path, RunFacts("knee"), few, written, {}).read_text())
+    assert ["femur", *(f"{written[metric]['femur']['value']:.3f}" for metric in tables[0])] in page.cells  # no interval, no empty brackets
 
 
 def test_the_page_is_self_contained_and_everything_is_escaped(tmp_path: Path) -> None:

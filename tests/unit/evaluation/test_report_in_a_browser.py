@@ -144,6 +144,8 @@ def test_it_is_light_or_dark_as_the_reader_wishes_and_light_on_paper(tab: Tab) -
     tab.send("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "light"}])
     assert tab.evaluate("getComputedStyle(document.querySelector('.controls')).display") == "none"
     assert tab.evaluate("document.querySelector('.printed-position').checkVisibility()")
+    for whole in (".part", ".scroll", "figure"):  # a heading stays with its case, a table's head with its rows
+        assert tab.evaluate(f"getComputedStyle(document.querySelector('{whole}')).breakInside") == "avoid"
     tab.send("Emulation.setEmulatedMedia", media="", features=[])
 
 

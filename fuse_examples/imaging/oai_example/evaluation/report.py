@@ -134,7 +134,7 @@ class Subsection:
 
     def html(self) -> str:
         """Return a heading and what follows it."""
-        return f"<div><h3>{escape(self.title)}</h3>{''.join(block.html() for block in self.blocks)}</div>"
+        return f'<div class="part"><h3>{escape(self.title)}</h3>{"".join(block.html() for block in self.blocks)}</div>'
 
 
 @dataclass(frozen=True)

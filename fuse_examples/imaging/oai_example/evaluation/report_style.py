@@ -71,7 +71,7 @@ pre { overflow-x: auto; font: .85rem/1.45 ui-monospace, "Liberation Mono", "Deja
   nav, .js .controls { display: none; }
   .js .printed-position { display: block; }
   .plot img { filter: none; width: auto; max-width: 100%; max-height: 95mm; }
-  figure, tr, .row > * { break-inside: avoid; }
+  figure, tr, .scroll, .part, .row > * { break-inside: avoid; }
   .row > * { flex: 0 1 47%; }
   .view { max-height: 95mm; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   .legend svg { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

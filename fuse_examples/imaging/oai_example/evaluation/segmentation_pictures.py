@@ -19,7 +19,7 @@ from fuse_examples.imaging.oai_example.evaluation.slices import LayerOfSlices, s
 from fuse_examples.imaging.oai_example.evaluation.whole_files import write_whole
 from fuse_examples.imaging.oai_example.geometry.volume import Volume, from_file_order
 
-STACK_BYTES = 6_500_000
+STACK_BYTES = 8_000_000
 """Room for all slices in the page; a case has its share of it."""
 TRUTH, PREDICTION = "truth (area)", "prediction (line)"
 

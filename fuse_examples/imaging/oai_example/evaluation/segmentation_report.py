@@ -113,7 +113,7 @@ def _in_millimetres(metrics: Mapping[str, Any]) -> list[Section]:
         rows = []
         for structure in metrics["dice"]:
             entries = [metrics[metric].get(structure) for metric in chosen]
-            cells = [f"{three_digits(entry['value'])} ({interval_text(entry)})" if entry else "" for entry in entries]
+            cells = [_with_interval(entry) if entry else "" for entry in entries]
             rows += [[structure, *cells]] if any(cells) else []
         tables.append(Table(["structure", *(found[metric] for metric in chosen)], rows, f"{caption}, with {level_text(metrics)} intervals"))
     missed = [
@@ -124,6 +124,11 @@ def _in_millimetres(metrics: Mapping[str, Any]) -> list[Section]:
     notes = [Paragraph(f"Cases with a structure in one mask only. {'; '.join(missed)}.", "note")] if missed else []
     tolerance = Paragraph(f"Tolerance of surface Dice: {metrics['surface_dice_tolerance_mm']:g} mm.", "note")
     return [Section("Surfaces, volumes and thickness", [*tables, *notes, tolerance])]
+
+
+def _with_interval(entry: Mapping[str, Any]) -> str:
+    value = three_digits(entry["value"])
+    return value if entry["low"] is None else f"{value} ({interval_text(entry)})"
 
 
 def _side_by_side(found: Mapping[str, str]) -> list[tuple[str, list[str]]]:

@@ -34,9 +34,9 @@ def value_of(settled: DINOConfig, key: str) -> Any:
         (20_001, 8, 40, "head.n_prototypes", 2048),
         (500_000, 8, 40, "head.n_prototypes", 32_768),
         (2_000_000, 8, 40, "head.n_prototypes", 65_536),
-        (200, 8, 40, "teacher_temperature", 0.04),
+        (200, 8, 40, "teacher_temperature", 0.02),
         (1_000_000, 8, 40, "teacher_temperature", 0.07),
-        (141_421, 8, 40, "teacher_temperature", 0.055),  # half-way from 20 000 to 1 000 000 on a logarithmic scale
+        (141_421, 8, 40, "teacher_temperature", 0.045),  # half-way from 20 000 to 1 000 000 on a logarithmic scale
         (1_000_000, 8, 40, "teacher_temperature_start", 0.04),
         (200, 8, 100, "momentum_start", 0.99),
         (1_000_000, 8, 100, "momentum_start", 0.996),

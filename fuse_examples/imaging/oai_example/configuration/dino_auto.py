@@ -73,7 +73,7 @@ def _prototypes(_: DINOConfig, size: RunSize) -> tuple[int, str]:
 
 
 def _teacher_temperature(_: DINOConfig, size: RunSize) -> tuple[float, str]:
-    return round(_by_volumes(size, 0.04, 0.07), 4), f"for {size.n_volumes} volumes; with few, a softer teacher ends in uniform outputs"
+    return round(_by_volumes(size, 0.02, 0.07), 4), f"for {size.n_volumes} volumes; with few, a softer teacher ends in uniform outputs"
 
 
 def _first_temperature(config: DINOConfig, size: RunSize) -> tuple[float, str]:

@@ -126,7 +126,7 @@ class DINOConfig(StageConfig):
     )
     teacher_temperature: AutoPositiveNumber = task(
         "auto",
-        "Temperature of the teacher's softmax after its warm-up; above 0.07 is unstable. auto: by the number of volumes, 0.04 up to "
+        "Temperature of the teacher's softmax after its warm-up; above 0.07 is unstable. auto: by the number of volumes, 0.02 up to "
         "20 000 of them, 0.07 from a million on.",
     )
     teacher_temperature_warmup_epochs: AutoCount = task(

@@ -6,6 +6,8 @@ sizes as `key=value` words behind them, are followed to their ends.
 """
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,6 +18,9 @@ from pathlib import Path
 
 import pytest
 import small_stages
+
+from fuse_examples.imaging.oai_example.configuration.command_line import run_entry
+from fuse_examples.imaging.oai_example.downstream import predict
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "fuse_examples/imaging/oai_example"
@@ -121,3 +126,29 @@ def test_the_same_command_with_smaller_sizes_ends_well(stage: str, checkout: Pat
     assert done.returncode == 0, done.stderr
     assert [name for name in files if not (checkout / "results" / experiment / name).exists()] == []
     assert len(list((checkout / "results" / experiment).glob("events.out.tfevents.*"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["classification", "segmentation"])
+def test_the_commands_of_a_stages_page_run_in_their_order(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = small_stages.write_cases(tmp_path / "data", 2, folds=(0, 1, 2, 3, 4))
+    for name in ("self_supervised", "classification", "segmentation"):
+        table.with_name(f"{name}.csv").write_text(table.read_text().replace(",size,", ",V00COHORT,"))
+    (tmp_path / "scans").mkdir()
+    shutil.copy(tmp_path / "data" / "scan00.nii.gz", tmp_path / "scans")
+    monkeypatch.chdir(tmp_path)
+
+    def run(command: str, *words: str) -> None:
+        monkeypatch.setattr(sys, "argv", [*shlex.split(command)[1:], *words])
+        main = predict.main if "predict.py" in command else small_stages.ENTRIES[Path(sys.argv[0]).stem]
+        assert run_entry(main) == 0, command
+
+    run(f"python {STAGES['dino'][0]}", *SMALL, *STAGES["dino"][2])
+    commands = re.findall(r"^python .*$", (ROOT / "docs" / f"{stage}.md").read_text(), re.M)
+    assert len(commands) == 5
+    for command in commands:
+        small = [*(SMALL[1:] if "dino_weights" in command else SMALL), *STAGES[stage][2]]  # the weights have their own width
+        tells = "test_ckpt" in command or "predict.py" in command  # the checkpoint tells the sizes
+        run(command, *([] if tells else small))
+    assert Path("results", f"knee_{stage}", "test", "report.html").exists()
+    assert Path(shlex.split(commands[-1])[-1], "predictions.csv").exists()

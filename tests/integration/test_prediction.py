@@ -25,6 +25,7 @@ from nibabel.affines import apply_affine
 from PIL import Image
 
 from fuse_examples.imaging.oai_example.configuration.structure_codes import read_structure_codes
+from fuse_examples.imaging.oai_example.data.scan_list import list_scans
 from fuse_examples.imaging.oai_example.data.scans import read_mask, read_volume
 from fuse_examples.imaging.oai_example.stages import prediction
 
@@ -204,6 +205,24 @@ def test_a_folder_of_files_that_are_no_scan_is_told(
     assert predicting.start("--checkpoint", segmenter, "--input", tree, "--output", tmp_path / "none") == 2
     assert f"--input: {tree} holds no DICOM image and no NIfTI file" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_that_cannot_be_opened_is_told_and_the_others_are_searched(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed, scandir = tmp_path / "closed", os.scandir
+    closed.mkdir()
+    shutil.copy(balls / "scans" / "case_0_image.nii.gz", tmp_path / "scan.nii.gz")
+
+    def refusing(folder: Any) -> Any:
+        if Path(folder) == closed:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    found = list_scans(tmp_path, leave_out=tmp_path / "out")
+    assert [case.name for case in found.cases] == ["scan"]
+    assert found.unusable == ((closed, f"{closed}: cannot be searched (Permission denied)."),)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fuse_examples.imaging.oai_example.geometry import resampling
+from fuse_examples.imaging.oai_example.geometry.kernels import compiled_kernels
 from fuse_examples.imaging.oai_example.geometry.maps import resize_map, rotation_matrix, view_map
 from fuse_examples.imaging.oai_example.geometry.resampling import compile_for, resample
 
@@ -105,3 +106,15 @@ def test_kernels_that_were_compiled_beforehand_are_what_views_use() -> None:
         resample(scan("uint16"), matrix, (9, 10, 11), mode)
         resample(scan("uint16"), matrix, (9, 10, 11), mode, displacement=torch.zeros(3, 9, 10, 11))
     assert [len(kernel.signatures) for kernel in (kernels.interpolate, kernels.pick, kernels.add_up)] == before
+
+
+def test_without_a_folder_for_what_was_compiled_kernels_work_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba.core import caching
+
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])  # as where neither the package nor a home can be written
+    made = compiled_kernels.__wrapped__()
+    assert made is not None
+    voxels, view = np.arange(64, dtype=np.float32).reshape(4, 4, 4), np.empty((4, 4, 4), np.float32)
+    matrix, edges = np.eye(4)[:3], np.full((2, 3), np.nan)
+    made.interpolate(voxels, matrix, 1.0, np.zeros((3, 0, 0, 0), np.float32), edges, 0.0, 0, 4, view)
+    assert np.array_equal(view, voxels)

@@ -72,3 +72,19 @@ def test_results_of_something_else_are_never_replaced(name: str, tmp_path: Path)
     (tmp_path / "out" / name).touch()
     with pytest.raises(ConfigError, match="of something else than a prediction"):
         PredictionRequest((tmp_path,), tmp_path, tmp_path / "out", overwrite=True).check()
+
+
+def test_a_folder_that_may_not_be_looked_into_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "best.ckpt").touch()
+
+    def exists(path: Path) -> bool:
+        if path == tmp_path / "closed" / "out":
+            raise PermissionError(13, "Permission denied", str(path))
+        return True
+
+    monkeypatch.setattr(Path, "exists", exists)
+    request = PredictionRequest((tmp_path / "best.ckpt",), tmp_path, tmp_path / "closed" / "out")
+    with pytest.raises(ConfigError) as caught:
+        request.check()
+    told = f"{tmp_path / 'closed' / 'out'}: Permission denied. Name a path that you may read or, for --output, write."
+    assert caught.value.problems == (told,)

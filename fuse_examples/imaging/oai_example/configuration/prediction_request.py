@@ -42,7 +42,10 @@ class PredictionRequest:
 
     def check(self) -> None:
         """Raise ConfigError with every mistake that needs no more than a look at the file system."""
-        problems = [*self._missing(), *self._output_problems()]
+        try:
+            problems = [*self._missing(), *self._output_problems()]
+        except PermissionError as error:
+            raise ConfigError(f"{error.filename}: {error.strerror}. Name a path that you may read or, for --output, write.") from error
         if problems:
             raise ConfigError(problems)
 

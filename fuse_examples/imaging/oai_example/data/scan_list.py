@@ -26,7 +26,7 @@ class ScanList:
 
     Attributes:
         cases: in the order of the table, or by path.
-        unusable: folders of the tree that hold files, none of which is a scan, and what they hold.
+        unusable: folders of the tree that hold files, none of which is a scan, or that cannot be opened, and what is to be said of them.
     """
 
     cases: tuple[Case, ...]
@@ -63,7 +63,8 @@ def list_scans(path: Path, *, leave_out: Path, channels: Sequence[str] = (), ext
 def _search(root: Path, leave_out: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     scans: list[Path] = []
     unusable: list[tuple[Path, str]] = []
-    for folder in _folders(root, leave_out):
+    closed: list[OSError] = []
+    for folder in _folders(root, leave_out, closed):
         files = [file for file in regular_files(folder)[0] if not file.name.startswith(".")]
         niftis = [file for file in files if file.name.lower().endswith(NIFTI_NAMES) or is_nifti(file)]
         others = [file for file in files if file not in niftis]
@@ -71,6 +72,7 @@ def _search(root: Path, leave_out: Path) -> tuple[list[Path], list[tuple[Path, s
         strange = [file for file in others if file.suffix.lower() not in NO_SCANS]
         if strange and folder not in scans and not niftis and not any(map(_is_dicom, strange)):
             unusable.append((folder, _told(folder, strange)))
+    unusable += [(Path(error.filename), f"{error.filename}: cannot be searched ({error.strerror}).") for error in closed]
     return scans, unusable
 
 
@@ -79,8 +81,9 @@ def _told(folder: Path, strange: Sequence[Path]) -> str:
     return f"{folder}: holds no DICOM image and no NIfTI file, but {others}. Copy the scan again, or take the folder out of the input."
 
 
-def _folders(root: Path, leave_out: Path) -> Iterator[Path]:
-    for name, below, _ in os.walk(root):
+def _folders(root: Path, leave_out: Path, closed: list[OSError]) -> Iterator[Path]:
+    """The folders of a tree; what is said of those that cannot be opened is added to `closed`."""
+    for name, below, _ in os.walk(root, onerror=closed.append):
         folder = Path(name)
         below[:] = sorted(one for one in below if not one.startswith(".") and (folder / one).resolve() != leave_out)
         yield folder

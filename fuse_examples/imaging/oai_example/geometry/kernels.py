@@ -36,7 +36,14 @@ def compiled_kernels() -> Kernels | None:
     import numba  # takes half a second and a hundred megabytes, so it waits until a view is made
 
     # Contraction and reordering of signed zeros only: NaN and infinity keep their meaning.
-    compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "arcp"}}
+
+    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+        except RuntimeError:  # neither this folder nor a home can be written, as in containers: compiled anew by each process
+            return numba.njit(**options)(function)  # type: ignore[no-any-return]
+
     return Kernels(compiled(interpolate), compiled(pick), compiled(add_up))
 
 

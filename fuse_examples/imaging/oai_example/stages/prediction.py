@@ -129,11 +129,11 @@ def _store(folder: Path, model: Model) -> VolumeStore:
 @contextmanager
 def _opened(request: PredictionRequest, model: Model, record: Mapping[str, object]) -> Iterator[None]:
     """Clear an earlier prediction, write what this one is made with, and log to `log.txt` until the block ends."""
-    for path in [path for pattern in PREDICTED_FILES for path in request.output.glob(pattern)]:
-        path.unlink()
-    for left in request.output.glob(f"{WORKING}*"):
-        shutil.rmtree(left, ignore_errors=True)
     try:
+        for path in [path for pattern in PREDICTED_FILES for path in request.output.glob(pattern)]:
+            path.unlink()
+        for left in request.output.glob(f"{WORKING}*"):
+            shutil.rmtree(left, ignore_errors=True)
         request.output.mkdir(parents=True, exist_ok=True)
         write_tables(Prediction(model.stage, request.output, (), ()), model, {**record, "complete": False})
     except OSError as error:

@@ -494,6 +494,9 @@ def test_too_few_slices(write_series: Write, ramp: np.ndarray) -> None:
         ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "003 is a mosaic"),
         ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "003 is a colour image (RGB)"),
         ({"NumberOfFrames": "4"}, "003 is a multi-frame file without a position for each frame"),
+        ({"Rows": 0}, "003 has an image of 3 x 0 pixels"),
+        ({"BitsAllocated": 12}, "003 has no usable BitsAllocated (found 12, 8, 16, 32, 64 are read)"),
+        ({"BitsAllocated": None}, "003 has no usable BitsAllocated (found None"),
     ],
 )
 @pytest.mark.parametrize("how_many", ["all", "one"])

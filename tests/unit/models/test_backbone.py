@@ -234,6 +234,7 @@ def test_an_unknown_backbone_is_refused() -> None:
         ("unet3d", (4, 64, 65), "4 is too few. Use a larger size, for example [8, 64, 65]."),
         ("unet3d", (8, 8, 8), "resize_to is [8, 8, 8], which unet3d reduces to a map of a single voxel"),
         ("unet3d", (8, 8, 8), "for example [8, 16, 16]."),
+        ("unet3d", (7, 7, 7), "7 is too few. Use a larger size, for example [8, 16, 16]."),  # which is itself taken
     ],
 )
 def test_check_size_says_what_is_enough(name: str, size: tuple[int, int, int], text: str) -> None:

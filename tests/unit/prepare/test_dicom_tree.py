@@ -167,6 +167,29 @@ def test_copies_broken_series_and_damaged_files_are_left_out_with_the_reason(tmp
     assert [row["PatientID"] for row in rows] == ["0001", "0002", "nameless"]
 
 
+def test_a_series_with_an_image_that_reading_refuses_has_no_row(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+
+    def placeless(dataset: Dataset, index: int) -> None:
+        named("0003", 1, "DESS")(dataset, index)
+        if index == 4:  # at the end of a stack no gap tells of it
+            del dataset.ImagePositionPatient
+
+    def screenshot(dataset: Dataset, index: int) -> None:
+        named("0002", 2, "DESS")(dataset, index)
+        dataset.PhotometricInterpretation = "PALETTE COLOR"
+
+    for patient in ("0001", "0002"):
+        series_in(root / patient, voxels(int(patient)), change=named(patient, 1, "DESS"))
+    series_in(root / "0002", voxels(5)[:1], change=screenshot, file_name=lambda index: "screen")  # of another series: no harm
+    series_in(root / "placeless", voxels(3), change=placeless)
+    code, rows, left = run(root, tmp_path / "cases.csv")
+    assert (code, [row["path"] for row in rows]) == (0, ["tree/0001", "tree/0002"])
+    assert len(accepted(tmp_path / "cases.csv")) == 2
+    assert [Path(entry["path"]).name for entry in left] == ["0002", "placeless"]
+    assert "031: has no usable ImagePositionPatient" in left[1]["reason"]
+
+
 def test_mistakes(tmp_path: Path, mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(mixed, tmp_path / "a.csv", "--link", str(mixed / "own"))[0] == 2
     assert f"--link {mixed / 'own'}: lies inside {mixed} or around it." in capsys.readouterr().err

@@ -15,6 +15,7 @@ from fuse_examples.imaging.oai_example.data.dicom_quick import NUMBERS, TEXT
 
 Vector = NDArray[np.float64]
 COSINE_TOLERANCE = 1e-3
+BITS_ALLOCATED = (8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -153,8 +154,13 @@ def _refuse_kinds(values: dict[str, Any]) -> None:
         raise UnusableFrame("is a mosaic (all slices of a volume tiled into one image)")
     if "ModalityLUTSequence" in values and "RescaleSlope" not in values:
         raise UnusableFrame("maps its values through a look-up table (ModalityLUTSequence)")
-    if values.get("BitsAllocated", 0) == 1:
+    if min(values["Rows"], values["Columns"]) < 1:
+        raise UnusableFrame(f"has an image of {values['Columns']} x {values['Rows']} pixels")
+    allocated = values.get("BitsAllocated")
+    if allocated == 1:
         raise UnusableFrame("is a DICOM segmentation of one bit a voxel")
+    if allocated not in BITS_ALLOCATED:
+        raise UnusableFrame(f"has no usable BitsAllocated (found {allocated}, {', '.join(map(str, BITS_ALLOCATED))} are read)")
 
 
 def _frame(file: ImageFile, number: int, sources: _Sources) -> Frame:

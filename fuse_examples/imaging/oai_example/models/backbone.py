@@ -235,6 +235,8 @@ def check_size(backbone: Backbone | type[Backbone], size: Sequence[int], key: st
     short = [length for length in size if length < backbone.smallest_size]
     if short:
         enough = [max(length, backbone.smallest_size) for length in size]
+        if prod(cell_grid(enough, backbone.size_multiple)) < backbone.smallest_map:
+            enough[1:] = [length * 2 for length in enough[1:]]
         raise ConfigError(
             f"{key} is {list(size)}, but {backbone.name} trains on {backbone.smallest_size} voxels or more along every axis: "
             f"{', '.join(str(length) for length in dict.fromkeys(short))} is too few. Use a larger size, for example {enough}."

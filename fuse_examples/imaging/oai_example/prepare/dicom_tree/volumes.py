@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuse_examples.imaging.oai_example.data.dicom_files import ImageFile, parse_file, regular_files
+from fuse_examples.imaging.oai_example.data.dicom_files import parse_file, regular_files
 from fuse_examples.imaging.oai_example.data.dicom_frames import Frame, UnusableFrame, frames_of
 from fuse_examples.imaging.oai_example.data.dicom_groups import one_group, volume_groups
 from fuse_examples.imaging.oai_example.data.dicom_pixels import same_image
@@ -66,26 +66,31 @@ def folders_with_files(root: Path) -> list[Path]:
 
 
 def survey_folder(folder: Path) -> FolderSurvey:
-    """Parse every file of a folder, without pixels, and sort its frames into volumes."""
-    images: list[ImageFile] = []
+    """Parse every file of a folder, without pixels, and sort its frames into volumes.
+
+    A series of which an image cannot be used is no volume, as in reading: a slice of it may be missing.
+    """
     problems: list[str] = []
     frames: list[Frame] = []
+    spoiled: set[object] = set()
     for path in regular_files(folder)[0]:
         try:
             image, _ = parse_file(path, pixels=False)
-            if image is not None:
-                images.append(image)
-                frames += frames_of(image)
         except DataError as error:
             problems += error.problems
+            continue
+        if image is None:
+            continue
+        try:
+            frames += frames_of(image)
         except UnusableFrame as reason:
             problems.append(f"{path}: {reason}.")
+            spoiled.add(image.values.get("SeriesInstanceUID") or folder)
     problem = problems[0] + (f" ({len(problems)} files in all)" if len(problems) > 1 else "") if problems else ""
-    if not frames:
-        return FolderSurvey((), problem)
-    volumes = tuple(_volumes(folder, frames))
     broken = any("damaged" in text or "truncated" in text for text in problems)  # a slice of one of the volumes may be missing
-    return FolderSurvey(() if broken else volumes, problem)
+    if broken or not frames:
+        return FolderSurvey((), problem)
+    return FolderSurvey(tuple(volume for volume in _volumes(folder, frames) if volume.key[0] not in spoiled), problem)
 
 
 def _volumes(folder: Path, frames: Sequence[Frame]) -> list[FoundVolume]:

@@ -283,3 +283,59 @@ def test_bf16_autocast_keeps_logits_and_losses_in_float32() -> None:
     assert outputs.masked.student_cells.dtype == loss.dtype == torch.float32
     loss.backward()
     assert all(value.grad.isfinite().all() for value in task.parameters() if value.grad is not None)
+
+
+# --- collapse of the head on cells
+
+
+def alarms_after(n_epochs: int, temperature: float = 0.04, **patch_loss: Any) -> list[str]:
+    """Of a small network with 16 prototypes; `patch_loss` sabotages the head on cells alone."""
+    torch.manual_seed(0)
+    backbone, k = build_backbone("unet3d", with_decoder=False, width=2), 16
+    recipe = DINORecipe(
+        learning_rate=2e-3,
+        learning_rate_end=2e-4,
+        warmup_epochs=1,
+        momentum_start=0.9,
+        teacher_temperature=temperature,
+        teacher_temperature_start=temperature,
+        freeze_last_layer_epochs=0,
+    )
+    heads = [DINOProjectionHead(backbone.feature_dim, 8, 4, k, use_batch_norm=use) for use in (True, False)]
+    task = MaskedDINOTask(backbone, heads[0], DINOLoss(k), recipe, patch=PatchParts(1.0, heads[1], PatchLoss(k, **patch_loss)))
+    fit(task, max_epochs=n_epochs)
+    return [alarm.name for alarm in task.alarms]
+
+
+def test_a_sound_run_with_masks_ends_without_an_alarm() -> None:
+    assert alarms_after(4) == []
+
+
+def test_patches_without_centring_fall_into_one_prototype_while_images_do_not() -> None:
+    assert alarms_after(12, temperature=0.02, center_momentum=1.0) == ["one-prototype patch collapse"]
+
+
+def test_patches_under_a_teacher_at_temperature_1_are_uniform() -> None:
+    assert "uniform patch collapse" in alarms_after(8, temperature=1.0)
+
+
+def test_the_figures_of_an_epoch_are_means_over_its_batches_and_cells() -> None:
+    """Against the masked cells of each batch, passed once more."""
+    task, seen = make_task(reconstruction=0.0), []
+    of_patches = task.patch_criterion.forward
+
+    def noted(student: Tensor, teacher: Tensor, n_cells: Tensor, temperature: float) -> Tensor:
+        loss = of_patches(student, teacher, n_cells, temperature)
+        seen.append((loss.item(), task.patch_criterion.teacher_probabilities(teacher, temperature).double()))
+        return loss
+
+    task.patch_criterion.forward = noted
+    fit(task, max_epochs=1)
+    figures = task._watch._of_patches()
+    assert figures is not None
+    assert len(seen) == 3
+    assert figures.loss == pytest.approx(math.fsum(loss for loss, _ in seen) / 3, rel=1e-6)
+    entropies = [-(rows * rows.log()).sum(dim=1).mean().item() for _, rows in seen]
+    assert figures.teacher_entropy == pytest.approx(math.fsum(entropies) / 3, rel=1e-5)
+    assert figures.largest_share == pytest.approx(torch.cat([rows for _, rows in seen]).mean(dim=0).max().item(), rel=1e-5)
+    assert figures.n_prototypes == K

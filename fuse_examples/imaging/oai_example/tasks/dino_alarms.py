@@ -15,6 +15,16 @@ MOST_GROWTH = 5.0  # of the norm of the student's weights within an epoch
 
 
 @dataclass(frozen=True)
+class PatchFigures:
+    """What an epoch has shown of the head on masked cells, each as in `EpochFigures`, of cells instead of views."""
+
+    loss: float
+    teacher_entropy: float
+    largest_share: float
+    n_prototypes: int
+
+
+@dataclass(frozen=True)
 class EpochFigures:
     """What an epoch has shown.
 
@@ -29,6 +39,7 @@ class EpochFigures:
         n_steps, n_skipped: optimiser steps, and those left out because gradients were not finite.
         weight_growth: norm of the student's weights at the end of the epoch, over that at its beginning.
         teacher_moved: whether the teacher has changed since the epoch began.
+        patch: of masked self-distillation; None where it is off, or no cell was masked.
     """
 
     loss: float
@@ -42,6 +53,7 @@ class EpochFigures:
     n_skipped: int
     weight_growth: float
     teacher_moved: bool
+    patch: PatchFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,7 @@ def alarms_of(figures: EpochFigures, *, warmed_up: bool) -> tuple[Alarm, ...]:
     found = [_not_finite(figures), _still_teacher(figures), _diverging(figures, warmed_up)]
     if warmed_up:
         found += [_uniform(figures), _one_prototype(figures), _dimensional(figures)]
+        found += [_uniform_patches(figures.patch), _one_prototype_of_patches(figures.patch)] if figures.patch else []
     return tuple(alarm for alarm in found if alarm is not None)
 
 
@@ -84,16 +97,29 @@ def _still_teacher(figures: EpochFigures) -> Alarm | None:
 
 
 def _uniform(figures: EpochFigures) -> Alarm | None:
-    highest = math.log(figures.n_prototypes)
-    if not min(figures.loss, figures.teacher_entropy) >= UNIFORM_SHARE * highest:  # so that figures which are not numbers pass
+    if not _is_uniform(figures):
         return None
-    seen = (
-        f"the loss ({figures.loss:.3f}) and the teacher's entropy ({figures.teacher_entropy:.3f}) lie at ln K = {highest:.3f}: every scan "
-        "gets the same uniform output."
-    )
+    seen = f"{_at_ln_k(figures)}: every scan gets the same uniform output."
     return Alarm(
         "uniform collapse", seen, "Lower teacher_temperature or learning_rate, raise momentum_start, or set head.use_batch_norm: true."
     )
+
+
+def _uniform_patches(figures: PatchFigures) -> Alarm | None:
+    if not _is_uniform(figures):
+        return None
+    seen = f"on masked cells {_at_ln_k(figures)}: every cell gets the same uniform output."
+    return Alarm("uniform patch collapse", seen, "Lower teacher_temperature or learning_rate, or set centering: sinkhorn.")
+
+
+def _is_uniform(figures: EpochFigures | PatchFigures) -> bool:
+    # Figures that are not numbers are none of a uniform output.
+    return min(figures.loss, figures.teacher_entropy) >= UNIFORM_SHARE * math.log(figures.n_prototypes)
+
+
+def _at_ln_k(figures: EpochFigures | PatchFigures) -> str:
+    highest = math.log(figures.n_prototypes)
+    return f"the loss ({figures.loss:.3f}) and the teacher's entropy ({figures.teacher_entropy:.3f}) lie at ln K = {highest:.3f}"
 
 
 def _one_prototype(figures: EpochFigures) -> Alarm | None:
@@ -101,6 +127,16 @@ def _one_prototype(figures: EpochFigures) -> Alarm | None:
         return None
     seen = f"one prototype of {figures.n_prototypes} takes {figures.largest_share:.0%} of the teacher's output: every scan gets the same."
     return Alarm("one-prototype collapse", seen, "Lower center_momentum, set centering: sinkhorn, or raise teacher_temperature.")
+
+
+def _one_prototype_of_patches(figures: PatchFigures) -> Alarm | None:
+    if figures.largest_share < ONE_PROTOTYPE_SHARE:
+        return None
+    seen = (
+        f"on masked cells one prototype of {figures.n_prototypes} takes {figures.largest_share:.0%} of the teacher's output: every cell "
+        "gets the same."
+    )
+    return Alarm("one-prototype patch collapse", seen, "Lower center_momentum, set centering: sinkhorn, or raise teacher_temperature.")
 
 
 def _dimensional(figures: EpochFigures) -> Alarm | None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fuse_examples.imaging.oai_example.objectives import collapse
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
-from fuse_examples.imaging.oai_example.tasks.dino_alarms import EpochFigures
+from fuse_examples.imaging.oai_example.tasks.dino_alarms import EpochFigures, PatchFigures
 
 FEATURE_ROWS = 1024
 """How many of the teacher's latest features the effective rank is of."""
@@ -22,6 +22,9 @@ class DINOWatch:
         self._used_prototypes: Tensor | None = None
         self._totals: dict[str, Tensor] = {}
         self._n_batches = self._n_rows = self._n_steps = self._n_skipped = 0
+        self._patch_totals: dict[str, Tensor] = {}
+        self._patch_distribution: Tensor | None = None  # likewise, over cells
+        self._n_patch_batches = self._n_cells = 0
         self._teacher_weight: Tensor | None = None
         self._student_norm: Tensor | None = None
 
@@ -72,6 +75,24 @@ class DINOWatch:
             self._totals[name] = self._totals.get(name, torch.zeros_like(value)) + value
         self._n_batches += 1
 
+    @torch.no_grad()
+    def patch_figures(self, loss: Tensor, probabilities: Tensor) -> dict[str, Tensor]:
+        """Take note of one batch of masked cells and return its figures by logged name.
+
+        Args:
+            loss: of masked self-distillation.
+            probabilities: the teacher's, of the masked cells, (N, K).
+        """
+        figures = {"dino/patch_teacher_entropy": collapse.mean_entropy(probabilities)}
+        if loss.isfinite():
+            together = probabilities.sum(dim=0)
+            self._patch_distribution = together if self._patch_distribution is None else self._patch_distribution + together
+            self._n_cells += len(probabilities)
+            for name, value in ({"loss": loss.detach()} | figures).items():
+                self._patch_totals[name] = self._patch_totals.get(name, torch.zeros_like(value)) + value
+            self._n_patch_batches += 1
+        return figures
+
     def step_done(self, *, skipped: bool) -> None:
         """Count an optimiser step."""
         self._n_steps += 1
@@ -94,6 +115,17 @@ class DINOWatch:
             n_skipped=self._n_skipped,
             weight_growth=1.0 if self._student_norm is None else float(_norm(student) / self._student_norm),
             teacher_moved=self._teacher_weight is None or not torch.equal(self._teacher_weight, _a_weight(teacher)),
+            patch=self._of_patches(),
+        )
+
+    def _of_patches(self) -> PatchFigures | None:
+        if self._patch_distribution is None:
+            return None
+        return PatchFigures(
+            loss=float(self._patch_totals["loss"] / self._n_patch_batches),
+            teacher_entropy=float(self._patch_totals["dino/patch_teacher_entropy"] / self._n_patch_batches),
+            largest_share=float(self._patch_distribution.max() / self._n_cells),
+            n_prototypes=len(self._patch_distribution),
         )
 
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
-from fuse_examples.imaging.oai_example.objectives import collapse
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
 from fuse_examples.imaging.oai_example.objectives.patch_loss import PatchLoss
 from fuse_examples.imaging.oai_example.objectives.reconstruction import reconstruction_loss
@@ -124,7 +123,7 @@ class MaskedDINOTask(DINOTask):
         if self.patch_criterion is not None and masked.student_cells is not None and masked.teacher_cells is not None:
             patch = self.patch_criterion(masked.student_cells, masked.teacher_cells, masked.n_cells, values.teacher_temperature)
             probabilities = self.patch_criterion.teacher_probabilities(masked.teacher_cells, values.teacher_temperature)
-            self.log_dict({"train/patch": patch.detach(), "dino/patch_teacher_entropy": collapse.mean_entropy(probabilities)})
+            self.log_dict({"train/patch": patch.detach(), **self._watch.patch_figures(patch.detach(), probabilities)})
             self._pending_cells.append(masked.teacher_cells)
             loss = loss + self.patch_weight * patch
         if masked.reconstruction is not None:

@@ -30,6 +30,8 @@ from fuse_examples.imaging.oai_example.training.optimisation import layered_para
 log = logging.getLogger(__name__)
 MOST_SKIPPED_STEPS = 20
 """So many steps in a row without finite gradients end the run: they do not come from a single damaged volume."""
+WATCHED = "dino_watch"
+"""Entry of checkpoints: the state of the watch over the epoch."""
 ALARMS = "dino/alarms"
 """Logged at the end of each epoch: how many alarms it raised."""
 
@@ -111,6 +113,7 @@ class DINOTask(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Start the normalisation statistics, unless the run is resumed."""
+        self._watch.to(self.device)
         if self.trainer.global_step == 0:
             batches = first_batches(self.trainer, self.device, lambda batch: len(batch["views"][0]))
             with self.trainer.precision_plugin.forward_context():
@@ -218,6 +221,14 @@ class DINOTask(pl.LightningModule):
             teacher_logits.clear()
 
     # --- what is watched
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the epoch has shown so far: an epoch that is gone on with is judged as a whole."""
+        checkpoint[WATCHED] = self._watch.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up. Checkpoints of earlier versions lack it; their epoch's figures then cover what is left of it."""
+        self._watch.load_state_dict(checkpoint.get(WATCHED, {}))
 
     def _watch_batch(self, loss: Tensor, outputs: Outputs, values: StepValues) -> None:
         self.log("train/loss", loss, prog_bar=True)

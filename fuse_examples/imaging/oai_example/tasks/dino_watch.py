@@ -1,8 +1,11 @@
 """What is watched in a DINO run, batch by batch and over an epoch, to tell learning from collapse."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
+from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from fuse_examples.imaging.oai_example.objectives import collapse
@@ -14,7 +17,7 @@ FEATURE_ROWS = 1024
 
 
 class DINOWatch:
-    """Keeps what an epoch's figures need; nothing of it is saved, so after a resume in mid-epoch they cover what is left of it."""
+    """Keeps what an epoch's figures need. Its state is part of checkpoints, so that a run gone on with raises the alarms of a whole one."""
 
     def __init__(self) -> None:
         self._recent_features: list[Tensor] = []
@@ -32,6 +35,18 @@ class DINOWatch:
         """Forget the epoch before, and note where both networks stand."""
         self.__init__()  # type: ignore[misc]  # all there is to forget
         self._teacher_weight, self._student_norm = _a_weight(teacher).clone(), _norm(student)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is kept, as tensors, numbers, lists and dictionaries of them."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state of `state_dict`."""
+        vars(self).update(state)
+
+    def to(self, device: torch.device) -> None:
+        """Move what is kept to the device that the epoch's other batches come from."""
+        vars(self).update(move_data_to_device(vars(self), device))
 
     @torch.no_grad()
     def batch_figures(

@@ -67,4 +67,4 @@ def test_images_are_sent_when_that_is_allowed(tmp_path: Path) -> None:
     cases = small_stages.write_cases(tmp_path / "scans", 2)
     _, sent = run_offline(tmp_path, cases, "clearml_upload_images=true", n_epochs=1)
     images = {f"{event['metric']}/{event['variant']}" for event in events(sent) if event["type"] == "training_debug_image"}
-    assert images == {"views/global", "views/local"}
+    assert images == {"views/global", "views/local", "features/principal_components"}

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import random
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,6 @@ from fuse_examples.imaging.oai_example.training.checkpoints import read_checkpoi
 # Children are forked from a server that has imported torch and Lightning once.
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["killed_stage"])
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(Path(__file__).parent), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-)  # where the server looks for it
-
 EPOCHS, BATCHES = 3, 3  # of 5 cases two by two
 SETTINGS: dict[str, Any] = {
     "n_epochs": EPOCHS,
@@ -43,6 +40,15 @@ def draw(number: int) -> tuple[Place, int, int, int]:
     # Checkpoints are written at the end of each epoch at least.
     what, most = rng.choice([("batch", EPOCHS * BATCHES), ("step", steps), ("checkpoint", EPOCHS)])
     return Place(what, rng.randrange(most)), accumulate, workers, rng.choice([1, 2, 3])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server_finds_the_modules() -> Iterator[None]:
+    """The server that children are forked from is a new process, which looks for modules in its environment's path."""
+    here = Path(__file__)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (here.parent, here.parents[2]))), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture(scope="module")

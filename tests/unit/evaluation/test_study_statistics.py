@@ -150,7 +150,7 @@ def test_a_gain_a_loss_and_what_cannot_be_told_are_said() -> None:
     assert "This is said of 38 test patients, 3 seeds and 360 optimiser steps a run" in said
 
 
-def test_a_null_result_and_too_few_data_are_said_as_such() -> None:
+def test_a_null_result_is_said_as_such() -> None:
     said = sentences(analyse(study_samples.segmentation_study({"n1": 0.0, "all": 0.0}, speed=0.5), B))
     assert said[0].startswith("The data do not show that dino changes mean Dice at any of the numbers of labels; differences from -0.0")
     assert said[1] == "dino reaches scratch's best validation score of the same budget and seed in 0 of 6 runs, so it is not faster."
@@ -158,6 +158,17 @@ def test_a_null_result_and_too_few_data_are_said_as_such() -> None:
     uncorrected = replace(gain, differences=tuple(replace(entry, holm=0.06) for entry in gain.differences))
     assert sentences(gain)[0].startswith("With 1 labelled patient dino has a higher mean Dice")
     assert sentences(uncorrected)[0].startswith("The data do not show that dino changes mean Dice")  # the interval alone does not decide
+
+
+def test_labels_saved_are_told_where_a_score_is_higher_alone() -> None:
+    gain = analyse(study_samples.segmentation_study({"n1": 0.1, "n4": 0.05, "all": 0.0}), B)
+    uncorrected = replace(gain, differences=tuple(replace(entry, holm=0.06) for entry in gain.differences))
+    assert "needs more labelled patients: about" in "\n".join(sentences(gain))
+    assert "needs more labelled patients" not in "\n".join(sentences(uncorrected))
+    assert uncorrected.saved[0].low > uncorrected.saved[0].n_train  # its interval is not corrected and would say so
+
+
+def test_too_few_data_are_said_as_such() -> None:
     few = sentences(analyse(study_samples.segmentation_study({"n1": 0.1}, n_seeds=2), B))
     assert few[0] == (
         "These data are too few to say whether dino helps: 2 seeds and 38 test patients; at least 3 seeds and 10 patients (in each class) "

@@ -62,7 +62,7 @@ def _of_one(answer: StudyAnswer, name: str) -> list[str]:
             start = f"With {patients_text([entry.n_train for entry in open_ones])} the data do not tell {name} and {reference} apart"
         said.append(f"{start}; {room}.")
     said += _speed(answer, name)
-    said += _labels(answer, name)
+    said += _labels(answer, name, [entry.n_train for entry in better])
     return said
 
 
@@ -104,9 +104,10 @@ def _speed(answer: StudyAnswer, name: str) -> list[str]:
     return [f"{name} reaches {best} of the same budget and seed {word} (median; reached in {of_all})."]
 
 
-def _labels(answer: StudyAnswer, name: str) -> list[str]:
+def _labels(answer: StudyAnswer, name: str, better: Sequence[int]) -> list[str]:
+    """Labels that are saved, with the numbers of patients of a higher score alone: these intervals are not corrected for being several."""
     entries: list[SavedEntry] = [entry for entry in answer.saved if entry.initialisation == name]
-    saving = [entry for entry in entries if entry.low > entry.n_train]
+    saving = [entry for entry in entries if entry.low > entry.n_train and entry.n_train in better]
     if not saving:
         return []
     told = _listed([f"{needed_text(entry)} in place of {entry.n_train}" for entry in saving])

@@ -452,6 +452,11 @@ def test_uneven_spacing_names_file_and_millimetres(write_series: Write, ramp: np
     assert "017 lies 0.240 mm from its place in an even stack of 2.000 mm steps (tolerance 0.100 mm)" in text
 
 
+def test_of_thin_slices_a_twentieth_of_a_millimetre_is_tolerated(write_series: Write, ramp: np.ndarray) -> None:
+    text = refusal(write_series(ramp, along=[0, 0.7, 1.48, 2.1, 2.8]))
+    assert "017 lies 0.064 mm from its place in an even stack of 0.700 mm steps (tolerance 0.050 mm)" in text
+
+
 def test_a_little_unevenness_is_tolerated(write_series: Write, ramp: np.ndarray) -> None:
     volume = read_volume(write_series(ramp, along=[0, 2, 4.09, 6, 8]))
     assert volume.spacing == pytest.approx((2, 0.75, 0.5))
@@ -466,6 +471,19 @@ def test_a_tilted_stack(write_series: Write, ramp: np.ndarray) -> None:
     text = refusal(write_series(ramp, change=tilt))
     assert "tilted by 5.71 degrees (gantry tilt)" in text
     assert "0.80 mm" in text
+
+
+@pytest.mark.parametrize(("degrees", "refused"), [(0.09, False), (0.12, True)])
+def test_the_least_tilt_that_is_refused(write_series: Write, ramp: np.ndarray, degrees: float, refused: bool) -> None:
+    def tilt(dataset: Dataset, index: int) -> None:
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, f"{y + 2 * index * np.tan(np.radians(degrees)):.10f}"[:16], z]
+
+    folder = write_series(ramp, change=tilt)
+    if refused:
+        assert "tilted by 0.12 degrees (gantry tilt)" in refusal(folder)
+    else:
+        assert read_volume(folder).array.shape == (5, 3, 4)
 
 
 def test_a_slice_displaced_in_its_plane(write_series: Write, ramp: np.ndarray) -> None:
@@ -493,6 +511,8 @@ def test_too_few_slices(write_series: Write, ramp: np.ndarray) -> None:
         ({"RescaleSlope": "0"}, "003 has a RescaleSlope of 0"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "003 is a mosaic"),
         ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "003 is a colour image (RGB)"),
+        ({"SamplesPerPixel": 3}, "003 is a colour image (MONOCHROME2)"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "003 is a colour image (PALETTE COLOR)"),
         ({"NumberOfFrames": "4"}, "003 is a multi-frame file without a position for each frame"),
         ({"Rows": 0}, "003 has an image of 3 x 0 pixels"),
         ({"BitsAllocated": 12}, "003 has no usable BitsAllocated (found 12, 8, 16, 32, 64 are read)"),

@@ -76,6 +76,50 @@ def test_the_same_values_and_pixels_as_pydicom(
     assert "InversionTime" not in quick.values
 
 
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("kind", ["bytes", "sequence"])
+@pytest.mark.parametrize("length", [HEADER_BYTES - offset for offset in (1200, 900, 600, 540, 500, 460, 420)] + [3 * HEADER_BYTES, 200_000])
+def test_long_elements_before_those_that_are_wanted(
+    write_series: Write, ramp: np.ndarray, monkeypatch: pytest.MonkeyPatch, syntax: str, kind: str, length: int
+) -> None:
+    """The end of what was read first comes into a value, between values, and far before them."""
+
+    def lengthen(dataset: Dataset, index: int) -> None:
+        dataset.add_new(0x00090010, "LO", "MAKER")
+        dataset.add_new(0x00091001, "OB", b"z" * (length if kind == "bytes" else 2))
+        dataset.add_new(0x00110010, "LO", "MAKER")
+        dataset.add_new(0x00111001, "OB", b"z" * 50_000)
+        item = Dataset()
+        item.add_new(0x00091001, "OB", b"z" * length)
+        if kind == "sequence":
+            dataset.ReferencedStudySequence = [item]
+            dataset["ReferencedStudySequence"].is_undefined_length = True
+
+    path = write_series(ramp, change=lengthen, syntax=syntax) / "003"
+    quick, slow = both(path, monkeypatch, pixels=True)
+    assert quick.dataset is None
+    assert quick.values == slow.values
+    assert path.read_bytes()[quick.pixel_start :] == dcmread(path).PixelData
+    path.write_bytes(path.read_bytes()[: quick.pixel_start - 30])
+    assert quick_parse(path) is None
+
+
+def test_an_item_whose_length_looks_like_a_kind_of_value(write_series: Write, ramp: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An item has no VR; where others have theirs is the low half of its length."""
+    item = Dataset()
+    item.add_new(0x00091001, "OB", b"z" * (int.from_bytes(b"DS", "little") - 13))
+
+    def add(dataset: Dataset, index: int) -> None:
+        dataset.ReferencedStudySequence = [item]
+        dataset["ReferencedStudySequence"].is_undefined_length = True
+
+    path = write_series(ramp, change=add) / "003"
+    assert b"\xfe\xff\0\xe0DS\0\0" in path.read_bytes()
+    quick, slow = both(path, monkeypatch, pixels=True)
+    assert quick.dataset is None
+    assert quick.values == slow.values
+
+
 @pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
 def test_what_it_leaves_to_pydicom(write_series: Write, ramp: np.ndarray, syntax: str) -> None:
     path = write_series(ramp, syntax=syntax) / "003"

@@ -7,6 +7,7 @@ import signal
 import stat
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -349,6 +350,16 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_built(
     store.image(image, stamp(image))
     free[0] = scan().size  # the image is there
     check()
+
+
+def test_a_disk_that_is_too_small_is_named_with_what_is_free_and_what_is_needed(
+    store: VolumeStore, write_nifti: WriteNifti, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_nifti(scan())
+    large = replace(read_header(path), source=Grid((1000, 1000, 1500), np.eye(4)))  # 3 GB in two bytes a voxel
+    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1_250_000_000}))
+    with pytest.raises(ConfigError, match=r"has 1\.25 GB free, and the 2 volumes that are not in it yet need 6\.00 GB\. Free space there"):
+        store.check_room([(path, large), (path, large)], [])
 
 
 def test_the_room_counted_is_the_room_taken(tmp_path: Path) -> None:

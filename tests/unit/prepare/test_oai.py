@@ -120,6 +120,15 @@ def test_contents_that_a_spreadsheet_saved(release: tuple[Path, Rows], tmp_path:
     assert [row["barcode"] for row in found] == ["0166" + row["path"].rpartition("/")[2] for row in found]
 
 
+def test_contents_in_an_older_encoding(release: tuple[Path, Rows], tmp_path: Path) -> None:
+    root, listed = release
+    write_contents(root / "contents.csv", [{**row, "StudyDescription": "Montréal " + row["StudyDescription"]} for row in listed])
+    expected = (root / "contents.csv").read_text()
+    (root / "contents.csv").write_bytes(expected.encode("latin-1"))
+    assert run(root, tmp_path / "data") == 0
+    assert len(table(tmp_path / "data" / "self_supervised.csv")) == 12
+
+
 def test_folders_alone_and_bare_codes(release: tuple[Path, Rows], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tables(tmp_path / "labelled")
     write_tables(tmp_path / "bare", labelled=False, separator=",", upper=True)

@@ -20,7 +20,7 @@ from fuse_examples.imaging.oai_example.errors import DataError
 PIXEL_TAGS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
 _GROUPS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
 _OTHERS = ["SpecificCharacterSet", "PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"]
-_HEADER_TAGS = [*FIELDS.by_tag, *map(Tag, (*_GROUPS, *_OTHERS))]
+_HEADER_TAGS = [*FIELDS.tags.values(), *map(Tag, (*_GROUPS, *_OTHERS))]
 _ALL_TAGS = [*_HEADER_TAGS, *map(Tag, PIXEL_TAGS)]
 EMPTY, UNREADABLE = "empty", "unreadable"
 MAY_BE_A_SLICE = {EMPTY, UNREADABLE}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from io import FileIO
 from pathlib import Path
 from struct import Struct
 from struct import error as StructError
@@ -16,14 +17,15 @@ from typing import Any
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 HEADER_BYTES = 1 << 14  # read first; most headers are shorter
+REFILL_BYTES = 1 << 12  # read behind a long element
 WHOLE_BYTES = (8, 16, 32)
 UNDEFINED = 0xFFFFFFFF
 PIXEL_DATA, TRANSFER_SYNTAX, MEDIA_CLASS = 0x7FE00010, 0x00020010, 0x00020002
-ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+ITEM_GROUP, ITEM, ITEM_END, SEQUENCE_END = 0xFFFE, 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 LONG_VRS = {b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"}
 SHORT_VRS = {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM"}
 SHORT_VRS |= {b"UI", b"UL", b"US"}
@@ -92,16 +94,18 @@ class _Fields:
     def __init__(self, kinds: dict[_Field, str]) -> None:
         self.kind_of = {name: kind for kind, names in kinds.items() for name in names.split()}
         self.keywords = list(self.kind_of)
+        self.tags = {name: Tag(name) for name in self.keywords}
+        # Plain numbers, because pydicom's tags are slow to compare; its own data sets are quicker with them.
         self.by_tag: dict[int, tuple[str, Callable[[bytes], Any]]] = {
-            Tag(name): (name, kind.from_bytes) for name, kind in self.kind_of.items()
+            int(self.tags[name]): (name, kind.from_bytes) for name, kind in self.kind_of.items()
         }
 
     def of_dataset(self, dataset: Dataset) -> dict[str, Any]:
         """Return the values that are there and not empty, by keyword."""
-        found = {name: self._value(dataset, tag, name) for tag, (name, _) in self.by_tag.items() if dataset.get_item(tag) is not None}
+        found = {name: self._value(dataset, tag, name) for name, tag in self.tags.items() if dataset.get_item(tag) is not None}
         return {name: value for name, value in found.items() if value not in (None, "", b"")}
 
-    def _value(self, dataset: Dataset, tag: int, name: str) -> Any:
+    def _value(self, dataset: Dataset, tag: BaseTag, name: str) -> Any:
         raw: Any = dataset.get_item(tag)
         kind = self.kind_of[name]
         # pydicom's own conversion of an element takes longer than reading it.
@@ -147,45 +151,72 @@ def quick_parse(path: Path) -> QuickImage | None:
         data = file.read(HEADER_BYTES)
         if data[128:132] != b"DICM":
             return None
+        with suppress(IndexError, StructError, _Unfamiliar, ValueError, RecursionError):
+            start, syntax = _meta(data)
+            if syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+                return _parse(file, data, _Walk(start, syntax), size)
+    return None
+
+
+class _Walk:
+    """How far a data set is parsed.
+
+    Attributes:
+        position: where in the file the next element begins.
+        tag: of the element before it.
+        values: of the elements before it that are looked at.
+    """
+
+    def __init__(self, position: int, syntax: UID) -> None:
+        self.position, self.syntax, self.implicit = position, syntax, syntax == ImplicitVRLittleEndian
+        self.tag = 0
+        self.values: dict[str, Any] = {}
+
+    def to_the_pixels(self, data: bytes, origin: int) -> tuple[int, int]:
+        """Go on in `data`, which begins `origin` bytes into the file; return where the pixels begin and their length.
+
+        Raises:
+            IndexError, StructError: an element goes on behind `data`; those before it are done.
+        """
+        place, implicit, values, wanted = self.position - origin, self.implicit, self.values, FIELDS.by_tag.get
         while True:
-            try:
-                return _parse(data, size)
-            except (IndexError, StructError):  # the header goes on
-                more = file.read(3 * len(data))
-                if not more:
-                    return None
-                data += more
-            except (_Unfamiliar, ValueError, RecursionError):
-                return None
+            tag, length, start, is_sequence = _element(data, place, implicit)
+            if tag <= self.tag or tag in NOT_PLAIN or tag > PIXEL_DATA:
+                raise _Unfamiliar
+            if tag == PIXEL_DATA:
+                return origin + start, length
+            place = _after_sequence(data, start, implicit) if length == UNDEFINED else start + length
+            found = wanted(tag)
+            if found and length:
+                name, convert = found
+                if not is_sequence and place > len(data):
+                    raise IndexError
+                value = True if is_sequence else convert(data[start:place])
+                if value != "":
+                    values[name] = value
+            self.tag, self.position = tag, origin + place
 
 
-def _parse(data: bytes, size: int) -> QuickImage | None:
-    position, syntax = _meta(data)
-    implicit = syntax == ImplicitVRLittleEndian
-    if not implicit and syntax != ExplicitVRLittleEndian:
-        return None
-    values: dict[str, Any] = {}
-    wanted = FIELDS.by_tag.get
-    previous = 0
+def _parse(file: FileIO, data: bytes, walk: _Walk, size: int) -> QuickImage | None:
+    """Parse the data set of a file of `size` bytes that begins with `data`; of a long element that nobody wants nothing is read."""
+    origin, n_bytes = 0, HEADER_BYTES
     while True:
-        tag, length, start, is_sequence = _element(data, position, implicit)
-        if tag <= previous or tag in NOT_PLAIN or tag > PIXEL_DATA:
-            return None
-        if tag == PIXEL_DATA:
+        try:
+            pixel_start, length = walk.to_the_pixels(data, origin)
             break
-        previous = tag
-        position = _after_sequence(data, start, implicit) if length == UNDEFINED else start + length
-        found = wanted(tag)
-        if found and length:
-            name, convert = found
-            if not is_sequence and position > len(data):
-                raise IndexError
-            value = True if is_sequence else convert(data[start:position])
-            if value != "":
-                values[name] = value
+        except (IndexError, StructError):
+            stuck = origin == walk.position  # in the first element of `data`
+            if stuck and origin + len(data) >= size:
+                raise
+            n_bytes = 4 * n_bytes if stuck else REFILL_BYTES
+            origin = file.seek(walk.position)
+            data = file.read(n_bytes)
+            if not data:
+                raise
+    values = walk.values
     if length == UNDEFINED or "Rows" not in values or "Columns" not in values or values.get("BitsAllocated") not in WHOLE_BYTES:
         return None
-    return QuickImage(values, syntax, start, min(length, size - start))
+    return QuickImage(values, walk.syntax, pixel_start, min(length, size - pixel_start))
 
 
 def _meta(data: bytes) -> tuple[int, UID]:
@@ -218,10 +249,12 @@ def _syntax(raw: bytes) -> UID:
 
 def _element(data: bytes, position: int, implicit: bool) -> tuple[int, int, int, bool]:
     """Return tag, length, start of the value, and whether it is a sequence, of the element at `position`."""
-    if implicit or data[position : position + 2] == b"\xfe\xff":
+    if implicit:
         group, number, length = _IMPLICIT(data, position)
         return group << 16 | number, length, position + 8, length == UNDEFINED
     group, number, vr, length = _EXPLICIT(data, position)
+    if group == ITEM_GROUP:  # items of a sequence have no VR
+        return _element(data, position, implicit=True)
     if vr in SHORT_VRS:
         return group << 16 | number, length, position + 8, False
     if vr not in LONG_VRS:

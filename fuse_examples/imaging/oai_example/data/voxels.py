@@ -62,12 +62,20 @@ def narrowed(values: Voxels) -> Voxels:
 
 def check_image_values(values: Voxels, path: Path) -> None:
     """Raise `DataError` for voxels that are not finite, or all equal."""
-    low, high = values.min(), values.max()  # a single NaN makes both NaN
+    low, high = _extremes(values)
     if not (np.isfinite(low) and np.isfinite(high)):
         count = int(np.count_nonzero(~np.isfinite(values)))
         raise DataError(f"{path}: {count} of {values.size} voxels are NaN or infinite. Repair or exclude this scan.")
     if low == high:
         raise DataError(f"{path}: every voxel has the value {low:g}; there is no image in it. Exclude this scan.")
+
+
+def _extremes(values: Voxels) -> tuple[Any, Any]:
+    """Return the smallest and the largest voxel, both NaN where one is NaN; in stretches of memory, so that each is fetched once."""
+    slabs = np.moveaxis(values, int(np.argmax(np.abs(values.strides))), 0)
+    ends = [(slab.min(), slab.max()) for first in range(0, len(slabs), 2) for slab in [slabs[first : first + 2]]]
+    lows, highs = zip(*ends, strict=True)
+    return np.min(lows), np.max(highs)
 
 
 def labels_of(values: Voxels, path: Path) -> Voxels:

@@ -4,11 +4,19 @@ import csv
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import small_stages
 import yaml
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from fuse_examples.imaging.oai_example.configuration.classification_config import ClassificationConfig
+from fuse_examples.imaging.oai_example.configuration.loading import load_config
+from fuse_examples.imaging.oai_example.stages.classification_results import pool_results
 
 
 def rows_of(table: Path) -> list[dict[str, str]]:
@@ -72,6 +80,50 @@ def test_one_table_with_the_folds_beside(validated: Path) -> None:
         assert entry["subgroups"]["fold"][name]["metrics"]["auc"]["value"] == own["auc"]["value"]
         assert entry["subgroups"]["fold"][name]["metrics"]["accuracy"]["value"] == own["accuracy"]["value"]
     assert "Pooled out-of-fold predictions of 3 runs" in (validated / "cross_validation" / "report.html").read_text()
+
+
+def test_baselines_of_the_folds_stand_beside_the_pooled_score(validated: Path, cases: Path) -> None:
+    """Each fitted by scikit-learn to the cases that its fold learnt from, scored once over all cases."""
+    positive = small_stages.read_json(validated / "cross_validation" / "metrics.json")["size"]["positive_class"]
+    everyone = rows_of(validated / "cases.csv")
+    truth, majority, intensity, called = [], [], [], []
+    for fold in range(1, 4):
+        config = yaml.safe_load((validated / f"fold_{fold}" / "config.yaml").read_text())
+        learnt = [row for row in everyone if row["fold"] in config["train_folds"]]
+        tested = [row for row in everyone if row["fold"] in config["test_folds"]]
+        labels = [row["size"] == positive for row in learnt]
+        means = [[[nib.load(validated / row["path"]).get_fdata().mean()] for row in rows] for rows in (learnt, tested)]
+        model = make_pipeline(StandardScaler(), LogisticRegression()).fit(means[0], labels)
+        truth += [row["size"] == positive for row in tested]
+        majority += [np.mean(labels)] * len(tested)
+        intensity += model.predict_proba(means[1])[:, 1].tolist()
+        own = rows_of(validated / f"fold_{fold}" / "test" / "baseline_predictions.csv")
+        called += [row["size_mean intensity_predicted"] for row in own]
+    assert len(truth) == 18
+    pooled = rows_of(validated / "cross_validation" / "baseline_predictions.csv")
+    assert [float(row[f"size_mean intensity_probability_{positive}"]) for row in pooled] == pytest.approx(intensity, abs=1e-3)
+    entry = small_stages.read_json(validated / "cross_validation" / "metrics.json")["size"]
+    assert set(entry["baselines"]) == {"majority class", "foreground volume", "mean intensity"}
+    for name, probability in (("majority class", majority), ("mean intensity", intensity)):
+        found = entry["baselines"][name]
+        assert found["metrics"]["auc"]["value"] == pytest.approx(roc_auc_score(truth, probability))
+        assert found["metrics"]["brier"]["value"] == pytest.approx(np.mean((np.array(probability) - truth) ** 2), abs=1e-3)
+        assert found["difference"]["auc"]["value"] == pytest.approx(entry["auc"]["value"] - roc_auc_score(truth, probability))
+    accuracy = entry["baselines"]["mean intensity"]["metrics"]["accuracy"]["value"]  # as each fold's own threshold called them
+    assert accuracy == pytest.approx(np.mean([(name == positive) == true for name, true in zip(called, truth, strict=True)]))
+    report = (validated / "cross_validation" / "report.html").read_text()
+    assert "size beside simple predictors" in report
+
+
+def test_folds_that_kept_no_baselines_are_pooled_without(validated: Path, tmp_path: Path) -> None:
+    """Folds of an earlier version."""
+    folders = [Path(shutil.copytree(validated / f"fold_{fold}", tmp_path / f"fold_{fold}")) / "test" for fold in (1, 2, 3)]
+    config = load_config(ClassificationConfig, validated / "cross_validation" / "config.yaml")
+    (folders[1] / "baseline_predictions.csv").unlink()
+    pool_results(config, folders, tmp_path / "pooled")
+    entry = small_stages.read_json(tmp_path / "pooled" / "metrics.json")["size"]
+    assert "baselines" not in entry
+    assert entry["n_patients"] == 9
 
 
 def test_the_same_command_goes_on_where_it_stopped(validated: Path, cases: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,11 +19,19 @@ RULE = "network minus baseline, both on the same resamples of patients; baseline
 
 @dataclass(frozen=True)
 class Rival:
-    """What a baseline predicts for the tested cases: probabilities (n, K) or numbers (n, 1), and its threshold of the positive class."""
+    """What a baseline predicts for the tested cases.
+
+    Attributes:
+        name: what it is called in the report.
+        predictions: probabilities (n, K) or numbers (n, 1).
+        threshold: of the positive class.
+        called: predicted classes, (n,), where they are decided already, as in a table read back; else the threshold decides.
+    """
 
     name: str
     predictions: NDArray[np.float64]
     threshold: float | None = None
+    called: tuple[str, ...] | None = None
 
 
 def baseline_metrics(cases: Sequence[ClassifiedCase], target: AnyTarget, rivals: Sequence[Rival], settings: Bootstrap) -> dict[str, Any]:
@@ -62,6 +70,8 @@ def _with_interval(entry: Mapping[str, Any]) -> str:
 
 def _as_cases(cases: Sequence[ClassifiedCase], target: AnyTarget, rival: Rival) -> tuple[list[ClassifiedCase], AnyTarget]:
     pairs = zip(cases, rival.predictions.tolist(), strict=True)
-    if isinstance(target, Target):
-        return [replace(case, probabilities={target.name: values}) for case, values in pairs], replace(target, threshold=rival.threshold)
-    return [replace(case, values={target.name: values[0]}) for case, values in pairs], target
+    if not isinstance(target, Target):
+        return [replace(case, values={target.name: values[0]}) for case, values in pairs], target
+    calls = [{}] * len(cases) if rival.called is None else [{target.name: name} for name in rival.called]  # never the network's
+    theirs = [replace(case, probabilities={target.name: values}, called=call) for (case, values), call in zip(pairs, calls, strict=True)]
+    return theirs, replace(target, threshold=rival.threshold)

@@ -9,6 +9,7 @@ import numpy as np
 from fuse_examples.imaging.oai_example.evaluation import classification_metrics as metric
 from fuse_examples.imaging.oai_example.evaluation.baseline_results import RULE as BASELINE_RULE
 from fuse_examples.imaging.oai_example.evaluation.baseline_results import Rival, baseline_metrics
+from fuse_examples.imaging.oai_example.evaluation.baseline_table import write_baseline_table
 from fuse_examples.imaging.oai_example.evaluation.calibration import calibration_curve
 from fuse_examples.imaging.oai_example.evaluation.classified_cases import (
     AnyTarget,
@@ -67,7 +68,7 @@ def write_classification_results(
     settings: Bootstrap | None = None,
     rivals: Mapping[str, Sequence[Rival]] | None = None,
 ) -> dict[str, Any]:
-    """Write predictions.csv and metrics.json into `folder`; return the metrics as written, target -> entry.
+    """Write predictions.csv, baseline_predictions.csv and metrics.json into `folder`; return the metrics as written, target -> entry.
 
     `rivals`: target -> what its baselines predict for the same cases.
     """
@@ -76,6 +77,7 @@ def write_classification_results(
     metrics = {target.name: target_metrics(cases, target, settings, (rivals or {}).get(target.name, ())) for target in targets}
     groups = list(cases[0].groups)
     write_table(folder / "predictions.csv", case_header(targets, groups), (case_cells(case, targets, groups) for case in cases))
+    write_baseline_table(folder, cases, targets, rivals or {})
     write_json(folder / "metrics.json", metrics)
     return metrics
 

@@ -42,7 +42,11 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 def read_predictions(folder: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Read the rows of predictions.csv, which has at least `columns`. Raises DataError."""
-    path = folder / "predictions.csv"
+    return read_table(folder / "predictions.csv", columns)
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Read the rows of a table that a test wrote, which has at least `columns`. Raises DataError."""
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         missing = [name for name in columns if name not in (reader.fieldnames or ())]

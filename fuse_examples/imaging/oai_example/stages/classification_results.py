@@ -15,6 +15,7 @@ from fuse_examples.imaging.oai_example.data.covariates import Covariates
 from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.targets import LearnedTarget
 from fuse_examples.imaging.oai_example.evaluation.baseline_results import Rival
+from fuse_examples.imaging.oai_example.evaluation.baseline_table import pooled_rivals, read_baseline_table
 from fuse_examples.imaging.oai_example.evaluation.baselines import baselines_from, simple_features
 from fuse_examples.imaging.oai_example.evaluation.classification_report import write_classification_report
 from fuse_examples.imaging.oai_example.evaluation.classification_results import write_classification_results
@@ -122,12 +123,14 @@ def write_results(
 def pool_results(config: ClassificationConfig, folders: Sequence[Path], output: Path) -> None:
     """Write the results of all folds' tests together into `output`: what each case was predicted by the run that had not seen it.
 
-    The tables per fold are those of a subgroup. Classes are called as each fold's own threshold decided.
+    The tables per fold are those of a subgroup. Classes are called as each fold's own threshold decided, those of the baselines too, which
+    each fold fitted to the cases that it learnt from.
     """
-    cases, targets = [], []
+    cases, targets, rivals = [], [], []
     for folder in folders:
         found, learned = read_classified(folder)
         cases += [replace(case, groups={**case.groups, "fold": case.fold}) for case in found]
+        rivals.append(read_baseline_table(folder, learned))
         targets = [replace(one, threshold=None) if isinstance(one, Target) else one for one in learned]
     notes = [
         f"Pooled out-of-fold predictions of {len(folders)} runs, each tested on the cases that it neither learnt from nor chose by.",
@@ -140,4 +143,4 @@ def pool_results(config: ClassificationConfig, folders: Sequence[Path], output: 
     write_text(output / "config.yaml", config.as_yaml())
     write_json(output / "environment.json", environment)
     facts = run_facts(config, notes, environment, runs=[folder.parent for folder in folders])
-    write_results(config, output, cases, targets, facts, {}, {})
+    write_results(config, output, cases, targets, facts, pooled_rivals(rivals), {})

@@ -1,12 +1,14 @@
 """Runs of the stages, exported: files of each kind, read back, run and compared; origins and licences along the whole way."""
 
 import contextlib
+import csv
 import json
 import runpy
 import sys
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import onnxruntime
 import pytest
 import small_stages
@@ -15,6 +17,7 @@ from safetensors import safe_open
 
 from fuse_examples.imaging.oai_example.configuration.command_line import run_entry
 from fuse_examples.imaging.oai_example.export import main
+from fuse_examples.imaging.oai_example.models.attention_pooling import AttentionPooling
 from fuse_examples.imaging.oai_example.models.backbone import build_backbone
 from fuse_examples.imaging.oai_example.models.sources import LICENCES
 from fuse_examples.imaging.oai_example.models.unet3d import UNet3D
@@ -93,22 +96,40 @@ def test_a_segmenter(segmentation: Path, exported: Path, cases: Path) -> None:
 
 
 def test_a_classifier_and_what_was_there_already(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoint = small_stages.run("classification", cases, tmp_path / "results") / "checkpoints" / "last.ckpt"
+    """With everything that a classifier may have between image and answer: two targets, learnt pooling, numbers beside the image."""
+    rows = [
+        {**row, "age": 50 + 7 * number % 23, "side": ("left", "right")[number % 2], "tone": ("dark", "bright")[number % 2]}
+        for number, row in enumerate(csv.DictReader(cases.open()))
+    ]
+    table = small_stages.write_table(cases.with_name("known.csv"), rows)
+    settings = {"cls_targets": ["tone", "size"], "pooling": "attention", "covariates": {"age": "numeric", "side": "categorical"}}
+    checkpoint = small_stages.run("classification", table, tmp_path / "results", **settings) / "checkpoints" / "last.ckpt"
     output = tmp_path / "out"
     assert export(checkpoint, "--output", output, "--size", 16, 24, 16) == 0
     session = onnxruntime.InferenceSession(str(output / "classification.onnx"))
-    assert [one.name for one in session.get_outputs()] == ["logits.size"]
-    assert session.get_inputs()[0].shape == ["batch", 1, 16, 24, 16]
-    assert json.loads(session.get_modelmeta().custom_metadata_map["project"])["classes"][0]["target"] == "size"
+    assert [one.name for one in session.get_outputs()] == ["logits.tone", "logits.size"]
+    assert {one.name: one.shape for one in session.get_inputs()} == {"image": ["batch", 1, 16, 24, 16], "covariates": ["batch", 4]}
+    told = json.loads(session.get_modelmeta().custom_metadata_map["project"])
+    assert {one["target"]: one["classes"] for one in told["classes"]} == {"tone": ["bright", "dark"], "size": ["large", "small"]}
+    age, side = told["covariates"]
+    learnt = [row["age"] for row in rows if row["fold"] == "0"]
+    assert (side["name"], side["levels"], age["name"]) == ("side", ["left", "right"], "age")
+    assert (age["mean"], age["std"]) == pytest.approx((np.mean(learnt), np.std(learnt)))
+    # As docs/checkpoints.md says: the standardised number, whether it is missing, and one number per level.
+    covariates = torch.tensor([[(61 - age["mean"]) / age["std"], 0, 1, 0], [(55 - age["mean"]) / age["std"], 0, 0, 1], [0, 1, 0, 0]])
+    image = torch.randn(3, 1, 16, 24, 16)
     state = read_checkpoint(checkpoint, "")["state_dict"]
     backbone = UNet3D(width=2, with_decoder=False).eval()
-    backbone.load_state_dict({name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")})
-    (weight,) = (value for name, value in state.items() if name.startswith("heads.") and name.endswith("weight"))
-    (bias,) = (value for name, value in state.items() if name.startswith("heads.") and name.endswith("bias"))
-    image = torch.randn(3, 1, 16, 24, 16)
+    pooling = AttentionPooling(backbone.feature_dim)
+    for part, module in (("backbone.", backbone), ("pooling.", pooling)):
+        module.load_state_dict({name.removeprefix(part): value for name, value in state.items() if name.startswith(part)})
     with torch.no_grad():
-        expected = backbone.embed(image) @ weight.T + bias
-    assert torch.allclose(torch.from_numpy(session.run(None, {"image": image.numpy()})[0]), expected, atol=1e-4)
+        features = torch.cat([pooling(backbone.encode(image)[-1], (16, 24, 16), backbone.size_multiple), covariates], dim=1)
+        heads = [state[f"heads.heads.target_{name}.1.weight"] for name in ("tone", "size")]
+        biases = [state[f"heads.heads.target_{name}.1.bias"] for name in ("tone", "size")]
+    given = {"image": image.numpy(), "covariates": covariates.float().numpy()}
+    for found, weight, bias in zip(session.run(None, given), heads, biases, strict=True):
+        assert torch.allclose(torch.from_numpy(found), features.float() @ weight.T + bias, atol=1e-4)
     capsys.readouterr()
     assert export(checkpoint, "--output", output) == 2
     names = "backbone.safetensors, suprem_unet3d.pth, classification.onnx"

@@ -34,6 +34,15 @@ class NoRoomError(UserError):
     """A disk that is full, or a quota that is used up: whatever is written next fails too."""
 
 
+def unreadable(error: OSError) -> str:
+    """Return what was found and what to do, to follow a file's name, where the system refuses to read it."""
+    if isinstance(error, PermissionError):
+        remedy = "Give this account the right to read it and to enter every folder above it, or name a file that it may read."
+    else:
+        remedy = "Try again, or copy it to another disk."
+    return f"cannot be read: {error.strerror or error}. {remedy}"
+
+
 def no_room(error: BaseException, path: Path | None = None) -> NoRoomError | None:
     """Return what to tell the user if a full disk is behind `error`, else None.
 

@@ -80,6 +80,22 @@ def test_files_that_are_not_there_are_told_beside_other_mistakes() -> None:
     assert parse("dino_weights=weights/backbone.safetensors")[0].dino_weights == Path("weights/backbone.safetensors")
 
 
+def test_a_file_in_a_folder_that_may_not_be_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_file(path: Path) -> bool:
+        if path.name == "backbone.safetensors":
+            raise PermissionError(13, "Permission denied", str(path))
+        return True
+
+    monkeypatch.setattr(Path, "is_file", is_file)  # as in Python before 3.14
+    with pytest.raises(ConfigError) as caught:
+        parse("dino_weights=closed/backbone.safetensors")
+    told = "Give this account the right to read it and to enter every folder above it, or name a file that it may read."
+    word = "dino_weights=closed/backbone.safetensors"
+    assert caught.value.problems == (
+        f"command line: {word}: dino_weights: 'closed/backbone.safetensors' cannot be read: Permission denied. {told}",
+    )
+
+
 def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     config, _ = parse("csv_path=~/cases.csv", "results_dir=~/runs")

@@ -233,6 +233,14 @@ def test_torchs_tar_format_and_torchscript_are_refused_by_name(tmp_path: Path) -
         look_at_weights(tmp_path / "script.pt", "suprem_weights")
 
 
+@pytest.mark.parametrize("name", ["file", "closed/file"])
+def test_a_file_that_may_not_be_read(name: str, locked: Path) -> None:
+    with pytest.raises(WeightsError) as error:
+        look_at_weights(locked / name, "suprem_weights")
+    told = "Give this account the right to read it and to enter every folder above it, or name a file that it may read."
+    assert str(error.value) == f"suprem_weights: {locked / name} cannot be read: Permission denied. {told}"
+
+
 def test_the_report_of_a_whole_file(tmp_path: Path) -> None:
     """The words as a user sees them."""
     source = SOURCES["model_swinvit"]

@@ -102,6 +102,24 @@ def test_other_files_folders_addresses_and_nothing(tmp_path: Path) -> None:
             read_checkpoint(path, "suprem_weights")
 
 
+@pytest.mark.parametrize("name", ["file", "closed/file"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(name: str, locked: Path) -> None:
+    with pytest.raises(WeightsError) as error:
+        read_checkpoint(locked / name, "test_ckpt")
+    told = "Give this account the right to read it and to enter every folder above it, or name a file that it may read."
+    assert str(error.value) == f"test_ckpt: {locked / name} cannot be read: Permission denied. {told}"
+
+
+def test_a_disk_that_fails_is_not_called_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> Any:
+        raise OSError(5, "Input/output error")
+
+    (tmp_path / "a.ckpt").touch()
+    monkeypatch.setattr(Path, "open", failing)
+    with pytest.raises(WeightsError, match=r"a\.ckpt cannot be read: Input/output error\. Try again, or copy it to another disk\."):
+        read_checkpoint(tmp_path / "a.ckpt", "test_ckpt")
+
+
 def test_checkpoints_of_other_programs_and_of_later_versions_cannot_be_resumed(tmp_path: Path) -> None:
     write_checkpoint({"state_dict": {}}, tmp_path / "theirs.ckpt")
     with pytest.raises(WeightsError, match=r"test_ckpt: .*theirs.ckpt was not written by a run of this project"):

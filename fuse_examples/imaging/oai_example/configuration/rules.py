@@ -11,6 +11,7 @@ from fuse_examples.imaging.oai_example.configuration.fold_names import fold_name
 from fuse_examples.imaging.oai_example.configuration.origin import Problem
 from fuse_examples.imaging.oai_example.configuration.settings import settings_of
 from fuse_examples.imaging.oai_example.configuration.wording import did_you_mean, listed
+from fuse_examples.imaging.oai_example.errors import unreadable
 
 Rule = Callable[[Draft], Iterator[Problem]]
 WEIGHT_KEYS = ("suprem_weights", "dino_weights", "resume_training_from", "test_ckpt")
@@ -23,8 +24,12 @@ def files_exist(draft: Draft) -> Iterator[Problem]:
             continue
         for name in draft[key] if isinstance(draft[key], list) else [draft[key]]:
             path = Path(name).expanduser()
-            if not path.is_file():
-                yield draft.problem(f"{key}: {_what_is_missing(path)}", key)
+            try:
+                missing = "" if path.is_file() else _what_is_missing(path)
+            except OSError as error:  # a folder on the way that may not be entered
+                missing = f"'{path}' {unreadable(error)}"
+            if missing:
+                yield draft.problem(f"{key}: {missing}", key)
 
 
 def _what_is_missing(path: Path) -> str:

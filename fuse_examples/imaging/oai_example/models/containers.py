@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from fuse_examples.imaging.oai_example.errors import WeightsError
+from fuse_examples.imaging.oai_example.errors import WeightsError, unreadable
 
 # The entry of our own checkpoints that holds plain metadata, and the metadata field of our safetensors files (as JSON).
 PROJECT_ENTRY = "project"
@@ -87,14 +87,14 @@ def _read(path: Path, key: str) -> WeightFile:
 def _beginning(path: Path, key: str) -> bytes:
     if _WEB_ADDRESS.match(str(path)):
         raise WeightsError(f"{key}: {path} is an address. Weights are read from files only: download it and give the file's path.")
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "not there"
-        raise WeightsError(f"{key}: {path} is {found}. Give the path of a weight file.")
     try:
+        if not path.is_file():
+            found = "a folder" if path.is_dir() else "not there"
+            raise WeightsError(f"{key}: {path} is {found}. Give the path of a weight file.")
         with path.open("rb") as file:
             beginning = file.read(64)
     except OSError as error:
-        raise WeightsError(f"{key}: {path} cannot be read: {error.strerror}.") from error
+        raise WeightsError(f"{key}: {path} {unreadable(error)}") from error
     if not beginning:
         raise WeightsError(f"{key}: {path} is empty. Copy or download it again.")
     if beginning.lstrip().lower().startswith((b"<!doctype", b"<html")):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from fuse_examples.imaging.oai_example.errors import WeightsError
+from fuse_examples.imaging.oai_example.errors import WeightsError, unreadable
 from fuse_examples.imaging.oai_example.training.safe_files import written_beside
 
 FORMAT_VERSION = 1
@@ -53,9 +53,14 @@ def read_checkpoint(path: str | Path, key: str) -> dict[str, Any]:
     if "://" in str(path):
         raise WeightsError(f"{key}: {path} is an address on the network. Download the file, check where it is from, and give its path.")
     file = Path(path)
-    if not file.is_file():
-        what = "is a folder, not a checkpoint file" if file.is_dir() else "does not exist"
-        raise WeightsError(f"{key}: {path} {what}. Give the path of a checkpoint such as results/<experiment>/checkpoints/last.ckpt.")
+    try:
+        if not file.is_file():
+            what = "is a folder, not a checkpoint file" if file.is_dir() else "does not exist"
+            raise WeightsError(f"{key}: {path} {what}. Give the path of a checkpoint such as results/<experiment>/checkpoints/last.ckpt.")
+        with file.open("rb") as opened:
+            opened.read(1)
+    except OSError as error:  # the file is not at fault: a new copy of it would be no more readable
+        raise WeightsError(f"{key}: {path} {unreadable(error)}") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on pickle protocols; a file that cannot be read is reported below

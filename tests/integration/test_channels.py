@@ -11,6 +11,7 @@ import pytest
 import small_stages
 import torch
 
+from fuse_examples.imaging.oai_example.models.unet3d import UNet3D
 from fuse_examples.imaging.oai_example.stages import classification_parts, dino, segmentation
 from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT, read_checkpoint
 
@@ -53,6 +54,27 @@ def test_two_channels_go_through_all_stages(two_channels: Path, tmp_path: Path) 
         assert (folder / "test" / "metrics.json").exists()
     small_stages.run("dino", two_channels, tmp_path / "results", test_ckpt=str(pretrained / "checkpoints" / "last.ckpt"))
     assert (pretrained / "test" / "embeddings.csv").exists()
+
+
+def test_weights_of_one_channel_are_repeated_and_every_reader_is_told(two_channels: Path, tmp_path: Path) -> None:
+    """In the log, in load_report.json, and in the report of a test; what is loaded is the file's tensor, halved."""
+    tensors = UNet3D(width=2).state_dict()
+    torch.save({"net": {f"module.backbone.{name}": value for name, value in tensors.items()}}, tmp_path / "suprem.pth")
+    words = f"suprem_weights={tmp_path / 'suprem.pth'}"
+    folder = small_stages.run(
+        "classification", two_channels, tmp_path / "results", words, channels=["first", "other"], learning_rate=1e-30, weight_decay=0.0
+    )
+    how, name = "1 input channel repeated over 2 and divided by 2", "down_tr64.ops.0.conv1.weight"
+    found = weights(folder / "checkpoints" / "last.ckpt")[f"backbone.{name}"]
+    assert torch.allclose(found, tensors[name].expand(-1, 2, -1, -1, -1) / 2, rtol=0, atol=1e-25)
+    assert small_stages.read_json(folder / "load_report.json")["adapted"] == {how: [name]}
+    assert f"adapted    1 ({how}: {name})" in (folder / "log.txt").read_text()
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    small_stages.run("classification", two_channels, tmp_path / "results", test_ckpt=str(checkpoint))
+    assert f"encoder 56 of 56 tensors; adapted 1 ({how})" in (folder / "test" / "report.html").read_text()
+    (folder / "load_report.json").write_text("{")
+    small_stages.run("classification", two_channels, tmp_path / "results", test_ckpt=str(checkpoint))
+    assert "cannot be read as the verdict that training wrote" in (folder / "test" / "report.html").read_text()
 
 
 def test_the_second_channel_is_looked_at(two_channels: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the reports of all stages say about the run."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from fuse_examples.imaging.oai_example.evaluation.learning_curves import plots_o
 from fuse_examples.imaging.oai_example.evaluation.run_facts import FoldCounts, RunFacts
 from fuse_examples.imaging.oai_example.stages.beginning import Member
 from fuse_examples.imaging.oai_example.stages.opening import FOLD_COUNTS
-from fuse_examples.imaging.oai_example.stages.starting_weights import KEYS, ORIGINS
+from fuse_examples.imaging.oai_example.stages.starting_weights import KEYS, LOAD_REPORT, ORIGINS
 
 
 def run_facts(
@@ -58,8 +59,26 @@ def _training(member: Member[Any]) -> dict[str, str]:
     return {
         "Network": f"{project['backbone']} ({options})",
         "Started from": started_from + (f"; {sources}" if sources else ""),
+        "Loaded of it": _loaded(member.path.parent.parent / LOAD_REPORT),
         "Trained for": f"{saved['n_epochs']} epochs, seed {saved['seed']}; the checkpoint is of epoch {member.epoch}",
     }
+
+
+def _loaded(path: Path) -> str:
+    """The verdict on the weights that a run started from, in a line; "" where its folder has none."""
+    if not path.is_file():
+        return ""
+    try:
+        report = json.loads(path.read_text())
+        parts = [
+            f"{half} {report[half]['loaded']} of {report[half]['total']} tensors"
+            for half in ("encoder", "decoder")
+            if report[half]["total"]
+        ]
+        parts += [f"adapted {len(names)} ({how})" for how, names in report["adapted"].items()]
+        return "; ".join([*parts, *(f"note: {sentence.rstrip('.')}" for sentence in report["adaptations"])])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return f"not known: {path} cannot be read as the verdict that training wrote"
 
 
 def _learnt_from(members: Sequence[Member[Any]]) -> FoldCounts:

@@ -22,6 +22,8 @@ Config = TypeVar("Config", bound=StageConfig)
 KEYS = ("dino_weights", "suprem_weights")
 ORIGINS = "origins"
 """The entry of this project's metadata that says whose weights a network goes back to."""
+LOAD_REPORT = "load_report.json"
+"""The verdict on the weights that a run started from, in its folder."""
 _METADATA = {"config": dict, "patients": list, "backbone_options": dict}
 _SHOWN = 20
 log = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ def keep_report(report: LoadReport | None, folder: Path) -> None:
     """Leave the verdict on loaded weights in the log, and as `load_report.json` in the run's folder."""
     if report is not None:
         log.info("%s", report.as_text())
-        write_json(folder / "load_report.json", report.as_dict())
+        write_json(folder / LOAD_REPORT, report.as_dict())
 
 
 def starting_weights(config: Config) -> tuple[Config, StartingWeights, tuple[str, ...]]:

@@ -1,5 +1,6 @@
 import gzip
 import logging
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from series_files import SAGITTAL, series_in
 
+from fuse_examples.imaging.oai_example.data import memory
 from fuse_examples.imaging.oai_example.data.scans import read_header, read_mask, read_volume, source_fingerprint
 from fuse_examples.imaging.oai_example.errors import DataError
 
@@ -144,6 +146,55 @@ def test_a_header_that_asks_for_more_than_any_memory(kind: type, compressed: boo
     there = path.stat().st_size
     told = f"by its header it holds {asked} bytes, which {there} compressed bytes cannot" if compressed else f"{there} of {asked} bytes"
     assert told in refusal(path)
+
+
+def gzip_bomb(path: Path, header: bytes, zeros: int) -> Path:
+    """Write a small file that unpacks to the header and as many zeros."""
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        file.write(header)
+        for _ in range(zeros >> 24):
+            file.write(bytes(1 << 24))
+    return path
+
+
+def test_a_small_file_that_unpacks_to_much_more_than_its_header_says(write_nifti: Write, values: np.ndarray, tmp_path: Path) -> None:
+    head = write_nifti(values, name="small.nii").read_bytes()
+    path = gzip_bomb(tmp_path / "bomb.nii.gz", head, 1 << 28)
+    assert path.stat().st_size < 300_000
+    tracemalloc.start()
+    told = refusal(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert told == (
+        f"{path}: is damaged or made to be large: by its header the voxels end after {len(head)} bytes, and more than 1 MiB follow. Copy "
+        "or download it again, or write it again with the header that it needs."
+    )
+    assert peak < 10 << 20
+    plain = tmp_path / "plain.nii"
+    plain.write_bytes(head + bytes(3000))  # padding, as some programs write
+    assert np.array_equal(read_volume(plain).array, values)
+
+
+def test_a_scan_that_the_memory_does_not_hold_is_refused_before_any_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    header.set_data_shape((1024, 1024, 128))
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    path = gzip_bomb(tmp_path / "bomb.nii.gz", header.binaryblock + bytes(4), 1 << 28)
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       9999999 kB\nMemFree:  1 kB\nMemAvailable:    700000 kB\n")
+    monkeypatch.setattr(memory, "_MEMINFO", meminfo)
+    tracemalloc.start()
+    told = refusal(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 << 20
+    assert told == (
+        f"{path}: takes more memory than there is: by its header it has 1024 x 1024 x 128 voxels, whose reading takes 0.8 GiB, and 0.7 GiB "
+        "are free. Look whether that is its size; if so, crop it or use a machine with more."
+    )
+    meminfo.unlink()  # as on a system that does not tell
+    assert memory.available_memory() > 1 << 30
 
 
 def test_a_scan_that_compresses_as_well_as_any_is_read(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
-from fuse_examples.imaging.oai_example.data.voxels import Voxels, rescaled
+from fuse_examples.imaging.oai_example.data.memory import check_room
+from fuse_examples.imaging.oai_example.data.voxels import Voxels, bytes_after_rescaling, rescaled
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.geometry.volume import Affine, Grid, Shape
 
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 GZIP_MAGIC = b"\x1f\x8b"
 MOST_COMPRESSED = 1032  # bytes that a byte of a gzip file can become
+MOST_BEYOND = 1 << 20  # bytes after the voxels that are passed over
 MIN_VOXELS_PER_AXIS = 2
 MAX_DISAGREEMENT = 0.1  # voxels by which sform and qform may place a corner apart before it is worth a warning
 _QUIET = logging.getLogger(f"{__name__}.nibabel")
@@ -196,6 +198,8 @@ def _check_size(header: NiftiHeader, path: Path) -> None:
 
 
 def _read_voxels(file: BinaryIO, header: NiftiHeader, path: Path) -> Voxels:
+    kept = bytes_after_rescaling(header.dtype, [(header.slope, header.intercept)])  # twice: reading is followed by a copy in another order
+    check_room(path, header.grid.shape, math.prod(header.grid.shape) * (header.dtype.itemsize + 2 * kept))
     stored = np.empty(header.grid.shape, header.dtype, order="F")
     file.seek(header.offset)
     target = stored.reshape(-1, order="F").view(np.uint8).data
@@ -205,8 +209,14 @@ def _read_voxels(file: BinaryIO, header: NiftiHeader, path: Path) -> Voxels:
         if not count:
             raise DataError(f"{path}: is truncated: the voxels end after {done} of {len(target)} bytes. Copy or download it again.")
         done += count
-    while file.read(1 << 16):  # to the end: only there does gzip compare its checksum
-        pass
+    beyond = 0
+    while rest := len(file.read(1 << 16)):  # to the end: only there does gzip compare its checksum
+        beyond += rest
+        if beyond > MOST_BEYOND:  # a small file can unpack to any length
+            raise DataError(
+                f"{path}: is damaged or made to be large: by its header the voxels end after {header.offset + done} bytes, and more than "
+                f"{MOST_BEYOND >> 20} MiB follow. Copy or download it again, or write it again with the header that it needs."
+            )
     return stored
 
 

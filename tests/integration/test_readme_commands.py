@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -128,9 +128,12 @@ def test_the_same_command_with_smaller_sizes_ends_well(stage: str, checkout: Pat
     assert len(list((checkout / "results" / experiment).glob("events.out.tfevents.*"))) == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["classification", "segmentation"])
-def test_the_commands_of_a_stages_page_run_in_their_order(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+Runner = Callable[..., None]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """Run a document's command in this process, in a folder that has the tables and a scan to predict."""
     table = small_stages.write_cases(tmp_path / "data", 2, folds=(0, 1, 2, 3, 4))
     for name in ("self_supervised", "classification", "segmentation"):
         table.with_name(f"{name}.csv").write_text(table.read_text().replace(",size,", ",V00COHORT,"))
@@ -138,17 +141,39 @@ def test_the_commands_of_a_stages_page_run_in_their_order(stage: str, tmp_path: 
     shutil.copy(tmp_path / "data" / "scan00.nii.gz", tmp_path / "scans")
     monkeypatch.chdir(tmp_path)
 
-    def run(command: str, *words: str) -> None:
-        monkeypatch.setattr(sys, "argv", [*shlex.split(command)[1:], *words])
-        main = predict.main if "predict.py" in command else small_stages.ENTRIES[Path(sys.argv[0]).stem]
-        assert run_entry(main) == 0, command
+    def run_small(command: str) -> None:
+        script = Path(shlex.split(command)[1]).stem
+        small = [*(SMALL[1:] if "dino_weights" in command else SMALL), *STAGES.get(script, STAGES["dino"])[2]]  # weights have their width
+        tells = "test_ckpt" in command or script == "predict"  # the checkpoint tells the sizes
+        monkeypatch.setattr(sys, "argv", [*shlex.split(command)[1:], *([] if tells else small)])
+        assert run_entry(predict.main if script == "predict" else small_stages.ENTRIES[script]) == 0, command
 
-    run(f"python {STAGES['dino'][0]}", *SMALL, *STAGES["dino"][2])
+    return run_small
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["classification", "segmentation"])
+def test_the_commands_of_a_stages_page_run_in_their_order(stage: str, run: Runner) -> None:
+    run(f"python {STAGES['dino'][0]}")
     commands = re.findall(r"^python .*$", (ROOT / "docs" / f"{stage}.md").read_text(), re.M)
     assert len(commands) == 5
     for command in commands:
-        small = [*(SMALL[1:] if "dino_weights" in command else SMALL), *STAGES[stage][2]]  # the weights have their own width
-        tells = "test_ckpt" in command or "predict.py" in command  # the checkpoint tells the sizes
-        run(command, *([] if tells else small))
+        run(command)
     assert Path("results", f"knee_{stage}", "test", "report.html").exists()
     assert Path(shlex.split(commands[-1])[-1], "predictions.csv").exists()
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_pretraining_run_in_their_order(run: Runner) -> None:
+    """From the table to a result: what the page says is written is there, and reaches both other stages."""
+    commands = re.findall(r"^python .*$", (ROOT / "docs" / "pretraining.md").read_text(), re.M)
+    assert len(commands) == 6
+    for command in commands:
+        run(command)
+    results = Path("results")
+    told = ("backbone.safetensors", "checkpoints/last.ckpt", "test/report.html", "test/embeddings.csv", "log.txt")
+    assert [name for name in told if not (results / "knee_dino" / name).exists()] == []
+    for name in ("classes_from_dino", "masks_from_dino"):
+        assert small_stages.read_json(results / name / "load_report.json")["encoder"]["share"] == 1
+        assert "encoder    56 of 56 tensors (100%)" in (results / name / "log.txt").read_text()
+    assert (results / "masked" / "backbone.safetensors").exists()

@@ -68,3 +68,25 @@ def test_without_sheets_there_is_no_thickness_and_masks_may_be_boolean() -> None
         "dice": 1, "surface_dice": 1, "hd95_mm": 0, "assd_mm": 0, "volume_error_ml": 0, "absolute_volume_error_ml": 0,
     }  # fmt: skip
     assert found.thickness_mm == {}
+
+
+def test_a_region_is_scored_as_the_union_of_its_labels() -> None:
+    rng = np.random.default_rng(0)
+    truth, predicted = (np.zeros(GRID.shape, dtype=np.uint8) for _ in range(2))
+    truth[2:9, 3:20, 4:25] = rng.integers(1, 4, (7, 17, 21))
+    predicted[3:10, 3:22, 5:25] = rng.integers(0, 4, (7, 19, 20))
+    for labels, corner in ((truth, (3, 4, 5)), (predicted, (5, 6, 7))):  # label 1 in a corner of the others
+        labels[labels == 1] = 2
+        labels[corner] = 1
+    regions = {"whole": (1, 2, 3), "core": (3, 1), "inner": (3,)}
+    settings = ScoreSettings(0.7, ("core",), tuple(regions.values()), ("a", "b", "c"))
+    found = score_structures(truth, predicted, GRID, tuple(regions), settings)
+    for name, labels in regions.items():
+        alone = score_structures(
+            np.isin(truth, labels), np.isin(predicted, labels), GRID, (name,), ScoreSettings(0.7, ("core",) if name == "core" else ())
+        )
+        assert {metric: values[name] for metric, values in found.scores.items() if name in values} == pytest.approx(
+            {metric: values[name] for metric, values in alone.scores.items()}
+        )
+        assert found.volumes_ml[name] == pytest.approx(alone.volumes_ml[name])
+    assert found.thickness_mm.keys() == {"core"}

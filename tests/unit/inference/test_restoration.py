@@ -70,3 +70,19 @@ def test_slabs_of_a_turned_map_are_put_together() -> None:
     slabs = [(start, logits[:, start : start + 2]) for start in range(0, 6, 2)]
     found = labels_from_slabs(slabs, 6, turned, (6, 6, 6))
     assert np.array_equal(found, logits.argmax(0).transpose(0, 1).numpy())
+
+
+@pytest.mark.parametrize("zoom", [1.0, 1.7])
+def test_overlapping_structures_write_one_over_another(zoom: float) -> None:
+    """Against thresholds of the interpolated channels, one after the other."""
+    logits = torch.cat([torch.zeros(1, 8, 9, 7), torch.from_numpy(np.random.default_rng(0).normal(0, 1, (3, 8, 9, 7))).float()])
+    shape = tuple(round(size * zoom) for size in (8, 9, 7))
+    matrix = np.diag([zoom, zoom, zoom, 1.0])
+    matrix[:3, 3] = (zoom - 1) / 2
+    found = labels_from_slabs([(0, logits[:, :5]), (5, logits[:, 5:])], 8, matrix, shape, (2, 1, 300))  # type: ignore[arg-type]
+    whole = logits if zoom == 1 else resample(logits, np.linalg.inv(matrix), shape, outside=0.0)
+    expected = np.zeros(shape, dtype=int)
+    for channel, label in ((1, 2), (2, 1), (3, 300)):
+        expected = np.where(whole[channel].numpy() > 0, label, expected)
+    assert np.array_equal(found, expected)
+    assert set(np.unique(found)) == {0, 1, 2, 300}

@@ -168,6 +168,15 @@ def test_structures_on_their_own_against_monai_and_a_formula(weights: list[float
     assert DiceBCELoss(3, structure_weights=weights)(changed, labels) == DiceBCELoss(3, structure_weights=weights)(logits, labels)
 
 
+def test_regions_are_unions_of_labels_against_monai_and_a_formula() -> None:
+    logits, labels = torch.randn(2, 4, 4, 5, 6), torch.randint(0, 4, (2, 4, 5, 6))
+    targets = torch.stack([labels > 0, (labels == 3) | (labels == 1), labels == 3], dim=1).float()
+    dice = MonaiDiceLoss(sigmoid=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)(logits[:, 1:], targets)
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits[:, 1:], targets)
+    found = DiceBCELoss(4, regions=[(1, 2, 3), (3, 1), (3,)])(logits, labels)
+    assert found == pytest.approx(float(dice + entropy), rel=1e-4)
+
+
 def test_a_structure_that_the_batch_lacks_is_left_out_of_dice() -> None:
     logits, labels = torch.randn(1, 3, 4, 4, 4), torch.zeros(1, 4, 4, 4, dtype=torch.long)
     labels[0, 0] = 1

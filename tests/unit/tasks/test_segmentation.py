@@ -17,7 +17,7 @@ from fuse_examples.imaging.oai_example.geometry.volume import Grid
 from fuse_examples.imaging.oai_example.inference.windows import predict_volume
 from fuse_examples.imaging.oai_example.models.backbone import build_backbone
 from fuse_examples.imaging.oai_example.models.heads import SegmentationHead
-from fuse_examples.imaging.oai_example.objectives.segmentation_loss import DiceCELoss
+from fuse_examples.imaging.oai_example.objectives.segmentation_loss import DiceBCELoss, DiceCELoss
 from fuse_examples.imaging.oai_example.tasks.segmentation import SegmentationEnsemble, SegmentationRecipe, SegmentationTask
 
 RECIPE = SegmentationRecipe(learning_rate=1e-2, weight_decay=0.1, warmup_epochs=1, window=None, overlap=0.5)
@@ -288,6 +288,33 @@ def test_structures_on_their_own_need_a_probability_above_one_half() -> None:
     head.conv.bias.data.zero_()
     decoded = torch.tensor([[-1.0, 0.5, 2.0, 3.0], [-2.0, -1.0, 1.0, 4.0]]).reshape(1, 2, 1, 1, 4)
     assert head(decoded).argmax(1).flatten().tolist() == [0, 1, 1, 2]
+
+
+def test_regions_are_validated_as_unions_of_the_labels_they_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network sees region "all" (labels 1 and 2) right and "inner" (label 2) half."""
+    recipe = replace(RECIPE, largest_component=False, num_classes=4, regions=((1, 2), (2,)), written=(1, 2))
+    truth = np.zeros(SIZE, np.uint8)
+    truth[:6], truth[2:6], truth[7] = 1, 2, 3  # label 3 is in no region
+
+    class Fixed(SegmentationTask):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            logits = torch.full((1, 3, *SIZE), -5.0)
+            logits[:, 0], logits[0, 1, :6], logits[0, 2, 2:4] = 0.0, 5.0, 5.0
+            return logits
+
+    plain = task_of()
+    task = Fixed(plain.backbone, plain.head, DiceBCELoss(3, regions=recipe.regions), ["all", "inner"], recipe)
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(task, "log", lambda name, value, **_: logged.__setitem__(name, float(value)))
+    found = task.validation_step(case_of(truth, shape=SIZE), 0)
+    task.on_validation_epoch_end()
+    expected = np.zeros(SIZE, np.uint8)
+    expected[:6], expected[2:4] = 1, 2
+    assert np.array_equal(found.labels, expected)
+    assert np.array_equal(task.predict_step(case_of(truth, shape=SIZE), 0).labels, expected)
+    assert np.array_equal(SegmentationEnsemble([task, task]).predict_step(case_of(truth, shape=SIZE), 0).labels, expected)
+    assert logged["val/dice/all"] == pytest.approx(1)
+    assert logged["val/dice/inner"] == pytest.approx(2 * 2 / (4 + 2))
 
 
 def test_an_ensemble_labels_by_the_mean_of_probabilities_not_of_logits() -> None:

@@ -136,6 +136,12 @@ Names = Annotated[tuple[Text, ...], AfterValidator(_unique)]
 Columns = Annotated[
     tuple[Text, ...], Len(1), AfterValidator(_unique), Meaning("a list of one or more column names", "lists of column names")
 ]
+Regions = Annotated[
+    Mapping[Text, Annotated[tuple[Positive, ...], Len(1), AfterValidator(_unique)]],
+    Len(1),
+    AfterValidator(_frozen),
+    Meaning("a block of 'region: [label, ...]'", "blocks"),
+]
 ClassWeights = tuple[PositiveNumber, ...]
 NamePairs = tuple[Annotated[tuple[Text, Text], Meaning("a pair of names", "pairs of names")], ...]
 ClassName = Annotated[str, BeforeValidator(_class_name), Strict()]

@@ -13,6 +13,7 @@ from fuse_examples.imaging.oai_example.configuration.kinds import (
     Names,
     Positive,
     PositiveNumber,
+    Regions,
     Share,
     ShareBelowOne,
     Size,
@@ -30,6 +31,7 @@ class SegmentationConfig(FineTuningConfig):
         *FineTuningConfig.RULES,
         segmentation_rules.a_name_for_each_structure,
         segmentation_rules.sheets_are_structures,
+        segmentation_rules.regions_can_be_written,
         segmentation_rules.losses_fit_the_activation,
         segmentation_rules.whole_volumes_or_patches,
         segmentation_rules.flips_know_the_sides,
@@ -55,7 +57,9 @@ class SegmentationConfig(FineTuningConfig):
         True, "Whether a test averages predictions over mirror images, along each axis of augmentation.flip_axes."
     )
     largest_component: Literal["auto", "never"] = volumes(
-        "auto", "auto: a structure keeps its largest connected part alone where that raises its Dice on val_folds. never: all parts stay."
+        "auto",
+        "auto: a structure keeps its largest connected part alone where that raises its Dice on val_folds. never: all parts stay, as "
+        "always with regions.",
     )
 
     augmentation: SegmentationAugmentation = augmentation(SegmentationAugmentation, "Random changes of a training volume and its mask.")
@@ -67,9 +71,16 @@ class SegmentationConfig(FineTuningConfig):
         "softmax: the structures exclude each other. sigmoid: each is judged on its own; where several are above one half the most "
         "probable is written, since a mask holds one label a voxel.",
     )
+    regions: Regions | None = task(
+        None,
+        "Structures that overlap, as unions of labels: {whole: [1, 2, 3], core: [2, 3], inner: [3]}. With sigmoid; the network has an "
+        "output for each, and they are what is scored. A mask gets the label that a region has beside those inside it. null: each label.",
+    )
     include_background: Flag = task(False, "Whether the background counts in the Dice term of the loss, with softmax.")
     class_weights: ClassWeights | None = task(
-        None, "Weights in the loss's cross-entropy: with softmax of all labels, the background's first; with sigmoid of the structures."
+        None,
+        "Weights in the loss's cross-entropy: with softmax of all labels, the background's first; with sigmoid of the structures or "
+        "regions, the outer first.",
     )
     deep_supervision: Flag = task(False, "Whether the loss is also taken at 1/2 and 1/4 of the resolution, inside the decoder.")
     surface_dice_tolerance: PositiveNumber = task(1.0, "Distance in mm within which surface Dice calls two surfaces the same.")
@@ -83,9 +94,24 @@ class SegmentationConfig(FineTuningConfig):
     )
 
     @property
-    def structures(self) -> tuple[str, ...]:
+    def label_names(self) -> tuple[str, ...]:
         """Names of labels 1, 2, ...: structure_names, or structure_1, structure_2, ..."""
         return self.structure_names or segmentation_rules.default_names(self.num_classes)
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """What is predicted and scored: the regions, the outer first, or the labels by their names."""
+        return tuple(segmentation_rules.outer_first(self.regions)) or self.label_names
+
+    @property
+    def region_labels(self) -> tuple[tuple[int, ...], ...]:
+        """Labels of each region, the outer first; empty without regions."""
+        return tuple(segmentation_rules.outer_first(self.regions).values())
+
+    @property
+    def written_labels(self) -> tuple[int, ...]:
+        """The label that a mask gets where a region is, the later over the earlier; empty without regions."""
+        return tuple(own[0] for own in segmentation_rules.own_labels(self.region_labels))
 
     @property
     def sheets(self) -> tuple[str, ...]:

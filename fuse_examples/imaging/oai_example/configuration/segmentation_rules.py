@@ -1,6 +1,6 @@
 """Rules over several keys of segmentation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from fuse_examples.imaging.oai_example.configuration.draft import Draft
 from fuse_examples.imaging.oai_example.configuration.origin import Problem
@@ -27,11 +27,51 @@ def a_name_for_each_structure(draft: Draft) -> Iterator[Problem]:
 
 def sheets_are_structures(draft: Draft) -> Iterator[Problem]:
     """thickness_structures names structures."""
-    names = draft["structure_names"] or default_names(draft["num_classes"])
+    names = draft["regions"] or draft["structure_names"] or default_names(draft["num_classes"])
     for name in draft["thickness_structures"] or ():
         if name not in names:
             key = "thickness_structures"
             yield draft.problem(f"{key} names '{name}', which is not among the structures{did_you_mean(name, names)}", key)
+
+
+def outer_first(regions: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:
+    """Regions by falling number of labels, so that each stands before those inside it, whatever their order in the file."""
+    ordered = sorted((regions or {}).items(), key=lambda region: -len(region[1]))
+    return {name: tuple(labels) for name, labels in ordered}
+
+
+def own_labels(regions: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Labels of each region that no later one has."""
+    later = [{label for other in regions[place + 1 :] for label in other} for place in range(len(regions))]
+    return [[label for label in region if label not in after] for region, after in zip(regions, later, strict=True)]
+
+
+def regions_can_be_written(draft: Draft) -> Iterator[Problem]:
+    """regions are unions of labels, judged each on its own, of which a mask with one label a voxel can be made and unmade."""
+    regions, num_classes = draft["regions"], draft["num_classes"]
+    if regions is None:
+        return
+    names = list(draft["structure_names"] or default_names(num_classes))
+    if draft["activation"] != "sigmoid":
+        yield draft.problem("regions is set, but activation 'softmax' makes structures exclude each other; set it to sigmoid", "activation")
+    if draft["augmentation.flip_label_pairs"]:
+        text = "augmentation.flip_label_pairs is set together with regions, whose outputs it cannot exchange; leave one of them out"
+        yield draft.problem(text, "augmentation.flip_label_pairs")
+    for (name, labels), own in zip(outer_first(regions).items(), own_labels(list(outer_first(regions).values())), strict=True):
+        if name in names and labels != (names.index(name) + 1,):
+            text = f"regions.{name} is also the name of label {names.index(name) + 1}, which is not the same; give it another"
+            yield draft.problem(text, "regions")
+        for label in labels:
+            if label >= num_classes:
+                text = f"regions.{name} has the label {label}, but num_classes: {num_classes} makes labels 1 to {num_classes - 1}"
+                yield draft.problem(text, "regions")
+        if len(own) != 1:
+            found = f"{listed(list(map(str, sorted(own))))} are in none" if own else "each of its labels is in one"
+            yield draft.problem(
+                f"regions.{name} needs one label that no region inside it has, for the masks to be written; {found}. "
+                "Regions lie one in another or apart",
+                "regions",
+            )
 
 
 def losses_fit_the_activation(draft: Draft) -> Iterator[Problem]:
@@ -41,10 +81,13 @@ def losses_fit_the_activation(draft: Draft) -> Iterator[Problem]:
         text = "include_background is true, which activation 'sigmoid' has no use for: it has no output for the background"
         yield draft.problem(text, "include_background")
     weights, wanted = draft["class_weights"], draft["num_classes"] - independent
+    of_regions = draft["regions"] is not None
+    wanted = len(draft["regions"]) if of_regions else wanted
     if weights is not None and len(weights) != wanted:
         yield draft.problem(
-            f"class_weights has {len(weights)} weight{'' if len(weights) == 1 else 's'}, but num_classes: {draft['num_classes']} with "
-            f"activation '{draft['activation']}' needs {wanted}",
+            f"class_weights has {len(weights)} weight{'' if len(weights) == 1 else 's'}, but "
+            + ("regions" if of_regions else f"num_classes: {draft['num_classes']} with activation '{draft['activation']}'")
+            + f" needs {wanted}",
             "class_weights",
         )
 

@@ -157,7 +157,7 @@ def _cases(cases: Sequence[CasePrediction], metrics: Mapping[str, Any], pictures
     shown = shown_cases(cases)
     if not shown or not pictures:
         return []
-    legend = StructureLegend(list(enumerate(metrics["structures"], start=1)))
+    legend = StructureLegend(list(enumerate(metrics.get("labels", metrics["structures"]), start=1)))
     blocks: list[Block] = [
         Paragraph("The five cases of the lowest mean Dice first, then the median and the best. Area: true mask; line: prediction."),
         legend,

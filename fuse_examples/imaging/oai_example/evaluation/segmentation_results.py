@@ -114,6 +114,8 @@ def segmentation_metrics(
     metrics["absent"] = {structure: _absences(cases, structure) for structure in structures}
     metrics |= {"n_cases": len(cases), "n_patients": len({case.patient for case in cases}), "folds": _per_fold(cases)}
     metrics |= {"structures": list(structures), "surface_dice_tolerance_mm": (scoring or ScoreSettings()).tolerance_mm}
+    if scoring is not None and scoring.regions:
+        metrics |= {"labels": list(scoring.label_names), "regions": dict(zip(structures, map(list, scoring.regions), strict=True))}
     return metrics | {"bootstrap": settings.as_dict(), "rules": RULES}
 
 

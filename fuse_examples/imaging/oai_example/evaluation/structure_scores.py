@@ -15,7 +15,7 @@ from scipy.ndimage import find_objects
 from fuse_examples.imaging.oai_example.evaluation.surface_distances import box_around, surface_distances
 from fuse_examples.imaging.oai_example.evaluation.thickness import mean_thickness
 from fuse_examples.imaging.oai_example.geometry.volume import Grid
-from fuse_examples.imaging.oai_example.objectives.overlap import dice_per_class, joint_histogram
+from fuse_examples.imaging.oai_example.objectives.overlap import dice_per_region, joint_histogram
 
 METRICS = (
     "dice",
@@ -38,10 +38,14 @@ class ScoreSettings:
     Attributes:
         tolerance_mm: of surface Dice.
         thickness_of: names of the sheets whose thickness is measured.
+        regions: labels of each structure, where structures are unions of labels; empty: structure k is label k.
+        label_names: of labels 1, 2, ..., where structures are unions.
     """
 
     tolerance_mm: float = 1.0
     thickness_of: tuple[str, ...] = ()
+    regions: tuple[tuple[int, ...], ...] = ()
+    label_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,25 +66,27 @@ class StructureScores:
 def score_structures(
     truth: NDArray[Any], predicted: NDArray[Any], grid: Grid, structures: Sequence[str], settings: ScoreSettings
 ) -> StructureScores:
-    """Compare two label maps (D, H, W) that lie on `grid`; label k is the k-th of `structures`.
+    """Compare two label maps (D, H, W) that lie on `grid`; label k is the k-th of `structures`, unless `settings.regions` says otherwise.
 
     Raises:
         ValueError: a shape or label that does not fit.
     """
-    counts = joint_histogram(truth, predicted, len(structures) + 1)
-    dice = dice_per_class(counts)
+    regions = settings.regions or tuple((label,) for label in range(1, len(structures) + 1))
+    n_labels = len(settings.label_names) if settings.regions else len(structures)
+    counts = joint_histogram(truth, predicted, n_labels + 1)
+    dice = dice_per_region(counts, regions)
     millilitres = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
     volumes = {
-        name: (float(counts[label].sum() * millilitres), float(counts[:, label].sum() * millilitres))
-        for label, name in enumerate(structures, start=1)
+        name: (float(counts[list(region)].sum() * millilitres), float(counts[:, list(region)].sum() * millilitres))
+        for region, name in zip(regions, structures, strict=True)
     }
-    boxes = [find_objects(_labels(one), max_label=len(structures)) for one in (truth, predicted)]
+    boxes = [find_objects(_labels(one), max_label=n_labels) for one in (truth, predicted)]
     scores: dict[str, dict[str, float]] = {metric: {} for metric in METRICS}
     thickness = {}
-    for label, name in enumerate(structures, start=1):
-        box = box_around([found[label - 1] for found in boxes])
-        masks = (truth[box] == label, predicted[box] == label) if box is not None else None
-        values = {"dice": float(dice[label]), **_surface_scores(masks, grid, settings.tolerance_mm)}
+    for region, name, score in zip(regions, structures, dice, strict=True):
+        box = box_around([found[label - 1] for found in boxes for label in region])
+        masks = (_is_in(region, truth[box]), _is_in(region, predicted[box])) if box is not None else None
+        values = {"dice": float(score), **_surface_scores(masks, grid, settings.tolerance_mm)}
         values |= _errors("volume_error_ml", volumes[name] if masks else (_NAN, _NAN))
         if name in settings.thickness_of:
             thickness[name] = _thickness(masks, grid)
@@ -88,6 +94,14 @@ def score_structures(
         for metric, value in values.items():
             scores[metric][name] = value
     return StructureScores({metric: by_name for metric, by_name in scores.items() if by_name}, volumes, thickness)
+
+
+def _is_in(region: Sequence[int], labels: NDArray[Any]) -> NDArray[np.bool_]:
+    first, *further = region
+    found: NDArray[np.bool_] = labels == first
+    for label in further:
+        found |= labels == label
+    return found
 
 
 def _labels(mask: NDArray[Any]) -> NDArray[Any]:

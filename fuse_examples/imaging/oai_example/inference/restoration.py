@@ -1,6 +1,6 @@
 """Predictions back on the input's own grid: logits are interpolated there, and only then become labels."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,9 @@ def labels_on_grid(logits: Tensor, matrix: Matrix, shape: Shape) -> NDArray[Any]
     return labels_from_slabs([(0, logits)], logits.shape[1], matrix, shape)
 
 
-def labels_from_slabs(slabs: Iterable[tuple[int, Tensor]], n_planes: int, matrix: Matrix, shape: Shape) -> NDArray[Any]:
+def labels_from_slabs(
+    slabs: Iterable[tuple[int, Tensor]], n_planes: int, matrix: Matrix, shape: Shape, written: Sequence[int] = ()
+) -> NDArray[Any]:
     """The most probable class of every voxel of the input, from logits that come slab after slab along the first axis.
 
     Logits are interpolated to the input's voxels, and only then become labels. Of the slabs no more is kept than the next voxels need.
@@ -53,6 +55,8 @@ def labels_from_slabs(slabs: Iterable[tuple[int, Tensor]], n_planes: int, matrix
         n_planes: planes of the network's grid.
         matrix: (4, 4) map from an index of the network's grid to one of the input's.
         shape: voxels of the input.
+        written: of overlapping structures, the label that each writes where it exceeds the background, class 0, over those before it
+            (nnU-Net's region-based training, Isensee et al., BrainLes 2020). Empty: the most probable class is the label.
 
     Returns:
         (D, H, W) labels, uint8 (uint16 beyond 256 classes).
@@ -65,12 +69,12 @@ def labels_from_slabs(slabs: Iterable[tuple[int, Tensor]], n_planes: int, matrix
     held, first, done = torch.empty(0), 0, 0
     for start, slab in slabs:
         if not labels.size:
-            labels = np.empty(shape, dtype=np.uint8 if slab.shape[0] <= 256 else np.uint16)
+            labels = np.empty(shape, dtype=np.uint8 if max(slab.shape[0] - 1, *written, 0) <= 255 else np.uint16)
         slab = slab.float().cpu()
         held = torch.cat([held, slab], dim=1) if held.numel() else slab
         known = start + slab.shape[1]
         stop = shape[0] if known == n_planes else _planes_below(to_network, known - 2 * cell - 1, shape[0])
-        _fill(labels, held, to_network, first, done, stop)
+        _fill(labels, held, to_network, (first, done, stop), written)
         done = max(done, stop)
         needed = int(np.floor(to_network[0, 0] * done + to_network[0, 3])) - 2 * cell
         spare = max(0, (needed - first) // cell * cell)  # whole cells, so that those behind keep their voxels
@@ -78,8 +82,9 @@ def labels_from_slabs(slabs: Iterable[tuple[int, Tensor]], n_planes: int, matrix
     return labels
 
 
-def _fill(labels: NDArray[Any], logits: Tensor, to_network: Matrix, first: int, start: int, stop: int) -> None:
-    """Label the input's planes from `start` to `stop` by logits whose first plane is the network's plane `first`."""
+def _fill(labels: NDArray[Any], logits: Tensor, to_network: Matrix, planes: tuple[int, int, int], written: Sequence[int]) -> None:
+    """Label planes of the input by logits; `planes`: the network's first of these logits, the input's from and to which."""
+    first, start, stop = planes
     unchanged = np.allclose(to_network, np.eye(4), atol=1e-6) and labels.shape[1:] == logits.shape[2:]
     thickness = max(1, _SLAB_VOXELS // (labels.shape[1] * labels.shape[2]))
     for begin in range(start, stop, thickness):
@@ -88,7 +93,17 @@ def _fill(labels: NDArray[Any], logits: Tensor, to_network: Matrix, first: int, 
             slab = logits[:, begin - first : end - first]
         else:
             slab = resample(logits, _shift(-first) @ to_network @ _shift(begin), (end - begin, *labels.shape[1:]), outside=0.0)
-        labels[begin:end] = torch.max(slab, dim=0).indices.numpy()  # on a CPU argmax takes six times as long
+        labels[begin:end] = _decided(slab, written)
+
+
+def _decided(slab: Tensor, written: Sequence[int]) -> NDArray[Any]:
+    """Turn (K, n, h, w) logits or probabilities into labels (n, h, w)."""
+    if not written:
+        return torch.max(slab, dim=0).indices.numpy()  # on a CPU argmax takes six times as long
+    labels = np.zeros(slab.shape[1:], dtype=np.int64)
+    for structure, label in enumerate(written, start=1):
+        labels[(slab[structure] > slab[0]).numpy()] = label
+    return labels
 
 
 def _runs_along_the_first_axis(to_network: Matrix) -> bool:

@@ -7,6 +7,7 @@ The rule for absent structures, used everywhere in the project: absent in truth 
 score is NaN (left out of means, and counted); absent in one of them only, the score is 0.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,15 @@ def dice_per_class(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     sizes = counts.sum(axis=1) + counts.sum(axis=0)
     dice = np.full(len(counts), np.nan)
     np.divide(2 * np.diagonal(counts), sizes, out=dice, where=sizes > 0)
+    return dice
+
+
+def dice_per_region(counts: NDArray[np.int64], regions: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    """Return Dice of each region, (n,), a union of the labels of the joint histogram; NaN and 0 as in `dice_per_class`."""
+    both = np.array([counts[np.ix_(region, region)].sum() for region in map(list, regions)])
+    sizes = np.array([counts[region].sum() + counts[:, region].sum() for region in map(list, regions)])
+    dice = np.full(len(sizes), np.nan)
+    np.divide(2 * both, sizes, out=dice, where=sizes > 0)
     return dice
 
 

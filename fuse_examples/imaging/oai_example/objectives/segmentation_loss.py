@@ -101,24 +101,37 @@ class DiceBCELoss(nn.Module):
 
     Args:
         num_classes: K, background included; two at least. Channel 0 of the logits is the background's constant and is not used.
+        regions: labels of each structure, where structures are unions of labels that may overlap, (K - 1) of them. None: structure k is
+            label k.
         structure_weights: of each structure in cross-entropy, (K - 1,); the mean is over the weights. None: all 1.
         smooth: added to numerator and denominator of Dice.
     """
 
     structure_weights: Tensor
 
-    def __init__(self, num_classes: int, *, structure_weights: Sequence[float] | None = None, smooth: float = 1e-5) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        regions: Sequence[Sequence[int]] | None = None,
+        structure_weights: Sequence[float] | None = None,
+        smooth: float = 1e-5,
+    ) -> None:
         super().__init__()
+        self.regions = tuple((structure,) for structure in range(1, num_classes)) if regions is None else tuple(map(tuple, regions))
         weights = torch.ones(num_classes - 1) if structure_weights is None else torch.tensor(structure_weights)
         self.register_buffer("structure_weights", weights / weights.sum(), persistent=False)
         self.num_classes = num_classes
         self.smooth = smooth
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the sum of both terms, a scalar in float32, of logits (B, K, D, H, W) and labels (B, D, H, W) from 0 to K - 1."""
+        """Return the sum of both terms, a scalar in float32, of logits (B, K, D, H, W) and labels (B, D, H, W) from 0 on."""
         overlap, size, count, cross_entropy = [], [], [], []
-        for structure in range(1, self.num_classes):  # one at a time: no one-hot array
-            own, truth = logits[:, structure].float(), (labels == structure).float()
+        for structure, (first, *further) in enumerate(self.regions, start=1):  # one at a time: no one-hot array
+            there = labels == first
+            for label in further:
+                there = there | (labels == label)
+            own, truth = logits[:, structure].float(), there.float()
             probability = own.sigmoid()
             overlap.append((probability * truth).sum())
             count.append(truth.sum())

@@ -112,7 +112,7 @@ def write_case(request: PredictionRequest, model: Model, segmenter: Segmenter | 
     if found.segmented is None:
         return written
     SegmentationWriter(folder, model.structures).add(found.segmented)
-    sizes = _volumes_ml(found.segmented, model.structures)
+    sizes = _volumes_ml(found.segmented, model.measured)
     written = replace(written, mask=mask_path(folder, case.name), volumes_ml=sizes)
     if segmenter is None or volumes.headers.image.kind != "DICOM":
         return written
@@ -134,10 +134,10 @@ def _picture(model: Model, volumes: CaseVolumes, found: Found) -> Figure:
     return overlay_figure(np.asarray(image.array), None, labels, image.grid, model.structures, title)
 
 
-def _volumes_ml(segmented: SegmentedCase, structures: Sequence[str]) -> dict[str, float]:
+def _volumes_ml(segmented: SegmentedCase, measured: Mapping[str, Sequence[int]]) -> dict[str, float]:
     voxel = float(abs(np.linalg.det(segmented.source.affine[:3, :3]))) / 1000
-    counts = label_voxels(segmented.labels, len(structures) + 1)
-    return {name: int(counts[label]) * voxel for label, name in enumerate(structures, start=1)}
+    counts = label_voxels(segmented.labels, max(label for labels in measured.values() for label in labels) + 1)
+    return {name: int(counts[list(labels)].sum()) * voxel for name, labels in measured.items()}
 
 
 def write_tables(prediction: Prediction, model: Model, record: Mapping[str, Any]) -> None:
@@ -156,7 +156,7 @@ def write_tables(prediction: Prediction, model: Model, record: Mapping[str, Any]
 def _header(model: Model) -> list[str]:
     header = ["case", "PatientID", "path"]
     if not isinstance(model, ClassificationModel):
-        return [*header, "mask", *(f"{name}_volume_ml" for name in model.structures)]
+        return [*header, "mask", *(f"{name}_volume_ml" for name in model.measured)]
     for target in model.targets:
         header.append(f"{target.name}_predicted")
         header += [f"{target.name}_probability_{name}" for name in getattr(target, "classes", ())]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -113,6 +114,7 @@ class SegmentationModel:
     Attributes:
         config: as the first checkpoint was trained; with it scans are read and predicted as in a test.
         structures: names of labels 1, 2, ...
+        measured: what volumes are given of, names to labels: the structures and the regions.
         columns: of the table, that the network sees besides images: none.
     """
 
@@ -123,7 +125,8 @@ class SegmentationModel:
         config = _config(SegmentationConfig, saved, paths)
         self.members, _ = read_members(config, self.stage, segmentation.CHECKPOINT_KEYS, KEY)
         self.config: SegmentationConfig = self.members[0].config
-        self.structures = self.config.structures
+        self.structures = self.config.label_names
+        self.measured = {name: (label,) for label, name in enumerate(self.structures, start=1)} | dict(self.config.regions or {})
         self.task = segmentation.tested_segmenter(self.members)
 
     def check(self, cases: Sequence[Case], table: Path) -> None:
@@ -146,11 +149,12 @@ class ClassificationModel:
     Attributes:
         config, columns: as of `SegmentationModel`; the columns are covariates.
         targets: what is predicted, with the threshold of a positive class.
-        structures: none.
+        structures, measured: none.
     """
 
     stage = classification.STAGE
     structures: tuple[str, ...] = ()
+    measured: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
     def __init__(self, paths: Sequence[Path], saved: Mapping[str, Any]) -> None:
         config = _config(ClassificationConfig, saved, paths)

@@ -20,7 +20,6 @@ from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeData
 from fuse_examples.imaging.oai_example.errors import ConfigError
 from fuse_examples.imaging.oai_example.evaluation.pictures import SegmentationPictures
 from fuse_examples.imaging.oai_example.evaluation.segmentation_writer import SegmentationWriter
-from fuse_examples.imaging.oai_example.evaluation.structure_scores import ScoreSettings
 from fuse_examples.imaging.oai_example.geometry.volume import Shape
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, check_size
 from fuse_examples.imaging.oai_example.models.heads import SegmentationHead
@@ -39,7 +38,7 @@ from fuse_examples.imaging.oai_example.stages.resolution import (
     preprocessing_of,
     resolved,
 )
-from fuse_examples.imaging.oai_example.stages.segmentation_results import pool_results, write_results
+from fuse_examples.imaging.oai_example.stages.segmentation_results import pool_results, scoring_of, write_results
 from fuse_examples.imaging.oai_example.stages.starting_weights import keep_report, refuse_seen_patients
 from fuse_examples.imaging.oai_example.stages.stored_cases import StoredCases, store_cases
 from fuse_examples.imaging.oai_example.tasks.segmentation import SegmentationEnsemble, SegmentationRecipe, SegmentationTask
@@ -47,7 +46,17 @@ from fuse_examples.imaging.oai_example.training.interruption import Interruption
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer
 
 STAGE = "segmentation"
-CHECKPOINT_KEYS = (*TAUGHT_WITH, *READING, *SIZES, "augmentation", "num_classes", "structure_names", "activation", "deep_supervision")
+CHECKPOINT_KEYS = (
+    *TAUGHT_WITH,
+    *READING,
+    *SIZES,
+    "augmentation",
+    "num_classes",
+    "structure_names",
+    "activation",
+    "regions",
+    "deep_supervision",
+)
 """What a checkpoint decides in a test."""
 log = logging.getLogger(__name__)
 
@@ -119,7 +128,7 @@ def evaluate(config: SegmentationConfig, *, check: bool = False) -> None:
     with run.opened(config.dump(), notes) as environment:
         stored = _stored(config, cases, run.output)
         volumes = stored.evaluation
-        scoring = ScoreSettings(config.surface_dice_tolerance, config.sheets)
+        scoring = scoring_of(config)
         writer = SegmentationWriter(run.output, config.structures, scoring)
         predict_volumes(config, task, project, volumes, writer, run.output)
         facts = run_facts(config, (*notes, *stored.notes), environment, start.members)
@@ -176,7 +185,7 @@ def _training_data(config: SegmentationConfig, cases: OpenedCases, preprocessing
 
 
 def _label_pairs(config: SegmentationConfig) -> tuple[tuple[int, int], ...]:
-    labels = {name: label for label, name in enumerate(config.structures, start=1)}
+    labels = {name: label for label, name in enumerate(config.label_names, start=1)}
     return tuple((labels[one], labels[other]) for one, other in config.augmentation.flip_label_pairs or ())
 
 
@@ -186,7 +195,7 @@ def _sizes(config: SegmentationConfig) -> dict[str, Shape]:
 
 def _facts(config: SegmentationConfig, data: VolumeDataModule, backbone: Backbone) -> list[str]:
     counts = {label: sum(one.mask().label_counts.get(label, 0) for one in data.training_volumes) for label in range(config.num_classes)}
-    names = ("background", *config.structures)
+    names = ("background", *config.label_names)
     return [
         store_size(data.volumes),
         "labels        " + ", ".join(f"{name} {counts[label]:,} voxels" for label, name in enumerate(names)),
@@ -215,11 +224,14 @@ def segmentation_task(config: SegmentationConfig, backbone: Backbone) -> Segment
         mirror_axes=tuple(axis for axis, flips in enumerate(mirrored) if flips),
         side_axis=next(axis for axis, code in enumerate(config.orientation) if code in "RL"),
         label_pairs=_label_pairs(config),
-        largest_component=config.largest_component == "auto",
+        largest_component=config.largest_component == "auto" and not config.regions,
+        num_classes=config.num_classes if config.regions else None,
+        regions=config.region_labels,
+        written=config.written_labels,
     )
     independent = config.activation == "sigmoid"
     dims = (backbone.decoder_dim, *(_level_dims(backbone) if config.deep_supervision else ()))
-    head, *level_heads = (SegmentationHead(dim, config.num_classes, independent) for dim in dims)
+    head, *level_heads = (SegmentationHead(dim, len(config.structures) + 1, independent) for dim in dims)
     return SegmentationTask(backbone, head, _loss(config), config.structures, recipe, level_heads)
 
 
@@ -233,12 +245,12 @@ def _level_dims(backbone: Backbone) -> tuple[int, ...]:
 
 def _loss(config: SegmentationConfig) -> nn.Module:
     if config.activation == "sigmoid":
-        return DiceBCELoss(config.num_classes, structure_weights=config.class_weights)
+        return DiceBCELoss(len(config.structures) + 1, regions=config.region_labels or None, structure_weights=config.class_weights)
     return DiceCELoss(config.num_classes, config.include_background, class_weights=config.class_weights)
 
 
 def _callbacks(config: SegmentationConfig) -> list[Callback]:
-    callbacks: list[Callback] = [SegmentationPictures(config.log_images_every_n_epochs, config.structures)]
+    callbacks: list[Callback] = [SegmentationPictures(config.log_images_every_n_epochs, config.label_names)]
     if config.early_stopping_patience is not None:
         callbacks.append(EarlyStopping("val/dice", mode="max", patience=config.early_stopping_patience))
     return callbacks

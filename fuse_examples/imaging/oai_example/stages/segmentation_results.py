@@ -32,9 +32,14 @@ def write_results(
     cases = [replace(case, groups={name: extra[case.name][name] for name in config.report_by}) for case in cases]
     bootstrap = Bootstrap(n_resamples=config.n_bootstrap, seed=config.seed)
     metrics = write_segmentation_results(folder, cases, config.structures, bootstrap, scoring)
-    pictures = case_pictures(folder, cases, {one.case.name: one for one in volumes}, config.structures)
+    pictures = case_pictures(folder, cases, {one.case.name: one for one in volumes}, config.label_names)
     report = write_segmentation_report(folder, facts, cases, metrics, pictures)
     _print(metrics, report)
+
+
+def scoring_of(config: SegmentationConfig) -> ScoreSettings:
+    """How cases are scored."""
+    return ScoreSettings(config.surface_dice_tolerance, config.sheets, config.region_labels, config.label_names if config.regions else ())
 
 
 def pool_results(config: SegmentationConfig, folders: Sequence[Path], output: Path) -> None:
@@ -56,7 +61,7 @@ def pool_results(config: SegmentationConfig, folders: Sequence[Path], output: Pa
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / "config.yaml", config.as_yaml())
     write_json(output / "environment.json", environment)
-    scoring = ScoreSettings(config.surface_dice_tolerance, config.sheets)
+    scoring = scoring_of(config)
     bootstrap = Bootstrap(n_resamples=config.n_bootstrap, seed=config.seed)
     metrics = write_segmentation_results(output, cases, config.structures, bootstrap, scoring)
     facts = run_facts(config, notes, environment, runs=[folder.parent for folder in folders])

@@ -37,6 +37,9 @@ class SegmentationRecipe:
         side_axis: the axis from left to right, for `label_pairs`.
         label_pairs: labels that change places in a left-right flip.
         largest_component: whether validation decides which structures keep their largest component alone.
+        num_classes: labels of the masks, where they are not the structures; None otherwise.
+        regions: labels of each structure, where structures are unions of labels.
+        written: the label that each region writes into a mask, see `labels_from_slabs`.
     """
 
     learning_rate: float
@@ -51,6 +54,9 @@ class SegmentationRecipe:
     side_axis: int | None = None
     label_pairs: tuple[tuple[int, int], ...] = ()
     largest_component: bool = False
+    num_classes: int | None = None
+    regions: tuple[tuple[int, ...], ...] = ()
+    written: tuple[int, ...] = ()
 
 
 class SegmentationTask(FineTuningTask):
@@ -85,7 +91,7 @@ class SegmentationTask(FineTuningTask):
         self.level_heads = nn.ModuleList(level_heads)
         self.structure_names = tuple(structure_names)
         self.recipe = recipe
-        self.scores = ValidationScores(self.structure_names, recipe.largest_component)
+        self.scores = ValidationScores(self.structure_names, recipe.largest_component, recipe.regions, recipe.num_classes)
         # A buffer, so that every checkpoint holds the decision of its own epoch.
         self.register_buffer("largest_only", torch.zeros(len(self.structure_names), dtype=torch.bool))
         self.train()  # Lightning trains modules in the mode it finds them in, and a frozen backbone comes in training mode
@@ -129,7 +135,7 @@ class SegmentationTask(FineTuningTask):
                 losses.append((self.loss(logits[None], labels[None]), logits.shape[1]))
                 yield start, logits
 
-        labels = labels_from_slabs(scored(), case.image.shape[1], case.matrix, case.grid.shape)
+        labels = labels_from_slabs(scored(), case.image.shape[1], case.matrix, case.grid.shape, self.recipe.written)
         loss = sum(loss * planes for loss, planes in losses) / len(truth)
         self.log("val/loss", loss, on_epoch=True, batch_size=1, sync_dist=True)
         self.scores.update(case.mask, labels)
@@ -149,7 +155,7 @@ class SegmentationTask(FineTuningTask):
 
     def predict_step(self, case: EvaluationCase, batch_index: int) -> SegmentedCase:
         """Labels of one case on the input's voxels, by mirroring and clean-up where the recipe and validation say so."""
-        labels = labels_from_slabs(self.case_slabs(case), case.image.shape[1], case.matrix, case.grid.shape)
+        labels = labels_from_slabs(self.case_slabs(case), case.image.shape[1], case.matrix, case.grid.shape, self.recipe.written)
         if self.recipe.largest_component:
             for structure in (self.largest_only.nonzero().flatten() + 1).tolist():
                 keep_largest(labels, structure)
@@ -189,7 +195,8 @@ class SegmentationEnsemble(pl.LightningModule):
 
     def predict_step(self, case: EvaluationCase, batch_index: int) -> SegmentedCase:
         """Labels of one case on the input's voxels."""
-        labels = labels_from_slabs(self._mean_slabs(case), case.image.shape[1], case.matrix, case.grid.shape)
+        written = self._tasks()[0].recipe.written  # of all members: the checkpoints decide it and must agree
+        labels = labels_from_slabs(self._mean_slabs(case), case.image.shape[1], case.matrix, case.grid.shape, written)
         for structure in self._cleaned():
             keep_largest(labels, structure)
         return _segmented(case, labels)

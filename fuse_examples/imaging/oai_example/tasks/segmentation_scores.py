@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from fuse_examples.imaging.oai_example.inference.components import outside_the_largest
-from fuse_examples.imaging.oai_example.objectives.overlap import dice_per_class, joint_histogram
+from fuse_examples.imaging.oai_example.objectives.overlap import dice_per_region, joint_histogram
 
 
 class ValidationScores:
@@ -21,8 +21,12 @@ class ValidationScores:
         largest_component: whether to measure the gain of keeping the largest component alone.
     """
 
-    def __init__(self, structures: Sequence[str], largest_component: bool) -> None:
+    def __init__(
+        self, structures: Sequence[str], largest_component: bool, regions: Sequence[Sequence[int]] = (), num_classes: int | None = None
+    ) -> None:
         self.structures = tuple(structures)
+        self.regions = tuple(regions) or tuple((label,) for label in range(1, len(self.structures) + 1))
+        self.num_classes = num_classes or len(self.structures) + 1
         self.largest_component = largest_component
         self.mean_dice = MeanMetric(nan_strategy="ignore")
         self.dice = [MeanMetric(nan_strategy="ignore") for _ in structures]
@@ -30,13 +34,13 @@ class ValidationScores:
 
     def update(self, truth: NDArray[Any], labels: NDArray[Any]) -> None:
         """Take up one case, true and predicted labels (D, H, W) on the input's voxels."""
-        counts = joint_histogram(truth, labels, len(self.structures) + 1)
-        scores = dice_per_class(counts)
-        for structure, (metric, gain) in enumerate(zip(self.dice, self.gain, strict=True), start=1):
-            metric.update(float(scores[structure]))
+        counts = joint_histogram(truth, labels, self.num_classes)
+        scores = dice_per_region(counts, self.regions)
+        for score, (label, *_), metric, gain in zip(scores, self.regions, self.dice, self.gain, strict=True):
+            metric.update(float(score))
             if self.largest_component:
-                gain.update(_dice_of_the_largest(counts, truth, labels, structure) - float(scores[structure]))
-        there = scores[1:][~np.isnan(scores[1:])]
+                gain.update(_dice_of_the_largest(counts, truth, labels, label) - float(score))
+        there = scores[~np.isnan(scores)]
         self.mean_dice.update(float(there.mean()) if len(there) else float("nan"))
 
     def compute(self) -> dict[str, Tensor]:

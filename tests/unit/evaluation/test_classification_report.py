@@ -63,6 +63,8 @@ def test_every_figure_is_the_one_of_metrics_json(tmp_path: Path) -> None:
         assert row[3:] == expected
     entry = metrics[COHORT.name]["auc"]
     assert f"V00COHORT: AUC {entry['value']:.3f} (95 % confidence interval {entry['low']:.3f} to {entry['high']:.3f})" in html
+    result = html[html.index(">Result</h2>") : html.index(">What was run</h2>")]
+    assert result.count("AUC: chance that of two cases, one of the class and one not") == 1  # what it is stands beside it, once
     counts = metrics[COHORT.name]["confusion"]
     of_class, called = sum(counts[0]), counts[0][0] + counts[1][0]
     assert ["sensitivity", "of 1: Progression, called so", f"{counts[0][0]} of {of_class} ({counts[0][0] / of_class:.1%})"] in rows

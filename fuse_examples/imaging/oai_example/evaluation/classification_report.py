@@ -7,7 +7,7 @@ from typing import Any
 from fuse_examples.imaging.oai_example.evaluation.baseline_results import baseline_section
 from fuse_examples.imaging.oai_example.evaluation.classification_pictures import class_pictures, number_pictures
 from fuse_examples.imaging.oai_example.evaluation.classified_cases import AnyTarget, ClassifiedCase, ContinuousTarget, Target
-from fuse_examples.imaging.oai_example.evaluation.plain_words import reading_section
+from fuse_examples.imaging.oai_example.evaluation.plain_words import MEANINGS, reading_section
 from fuse_examples.imaging.oai_example.evaluation.report import Block, Paragraph, Report, Section, Table
 from fuse_examples.imaging.oai_example.evaluation.run_facts import (
     RunFacts,
@@ -85,6 +85,9 @@ def _headline(targets: Sequence[AnyTarget], metrics: Mapping[str, Any]) -> Secti
         entry = metrics[target.name][name]
         interval = "" if entry["low"] is None else f" ({level_text(metrics[target.name])} confidence interval {interval_text(entry)})"
         lines.append(Paragraph(f"{target.name}: {READABLE[name]} {three_digits(entry['value'])}{interval}", "headline"))
+    # Before the first table, a reader who does not know the metric is told what it is, once for each.
+    meanings = {READABLE[PRIMARY[target.kind]]: MEANINGS[READABLE[PRIMARY[target.kind]]] for target in targets}
+    lines += [Paragraph(f"{name}: {meaning[0].lower()}{meaning[1:]}") for name, meaning in meanings.items()]
     return Section("Result", lines)
 
 

@@ -10,6 +10,9 @@ import small_stages
 import yaml
 from torch import Tensor
 
+from fuse_examples.imaging.oai_example.configuration.dino_config import MaskingSettings
+from fuse_examples.imaging.oai_example.data.masking import Masking
+from fuse_examples.imaging.oai_example.data.sampler import SampleKey
 from fuse_examples.imaging.oai_example.training.checkpoints import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +27,9 @@ DINO: dict[str, Any] = {
     "freeze_last_layer_epochs": 0,
 }
 
+ONE_MASKED = 5
+"""The seed with which a share of 0.1 masks a single view of the eight volumes."""
+
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,8 +40,8 @@ def run(stage: str, cases: Path, results: Path, **changes: Any) -> Path:
     """As a user starts it: Lightning starts the script once more for the second process."""
     config = small_stages.write_yaml(stage, cases, results, **changes)
     script = ROOT / "fuse_examples/imaging/oai_example" / SCRIPTS[stage]
-    done = subprocess.run([sys.executable, script, "--config", config], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, script, "--config", config], capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     return results / stage
 
 
@@ -64,6 +70,37 @@ def test_two_processes_pre_train_as_one(cases: Path, tmp_path: Path, centering: 
         assert losses[0] == pytest.approx(losses[1], abs=1e-4)
     assert yaml.safe_load((two / "config.yaml").read_text())["devices"] == 2
     assert len(list(two.glob("events.out.tfevents.*"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("centering", ["moving_average", "sinkhorn"])
+@pytest.mark.parametrize(("share", "seed"), [(0.3, 0), (0.1, ONE_MASKED)])
+def test_two_processes_pre_train_with_masks_as_one(cases: Path, tmp_path: Path, share: float, seed: int, centering: str) -> None:
+    """Chance decides how many views are masked: the processes hold different numbers, or one of them none."""
+    crops = {"global_size": [16, 16, 16], "local_size": [16, 16, 16], "n_local": 1}
+    masking = {"patch_weight": 1.0, "reconstruction_weight": 1.0, "share_of_views": share}
+    common = {**DINO, "masking": masking, "crops": crops, "centering": centering, "seed": seed}
+    one = run("dino", cases, tmp_path / "one", **common, batch_size=8)
+    two = run("dino", cases, tmp_path / "two", **common, batch_size=4, devices=2)
+    assert_the_same_step(one, two)
+    states = [read_checkpoint(folder / "checkpoints" / "last.ckpt", "")["state_dict"] for folder in (one, two)]
+    assert (states[0]["patch_criterion.center"] - states[1]["patch_criterion.center"]).abs().max() < 1e-6
+
+
+def test_one_view_of_the_eight_volumes_is_masked() -> None:
+    masking = Masking(MaskingSettings(share_of_views=0.1), 2, (2, 2, 2))
+    assert [int(masking(ONE_MASKED, SampleKey(epoch=0, row=row)).flatten(1).any(dim=1).sum()) for row in range(8)].count(1) == 1
+
+
+@pytest.mark.slow
+def test_two_processes_pre_train_a_transformer_as_one(tmp_path: Path) -> None:
+    few = small_stages.write_cases(tmp_path / "scans", 2, folds=(0,))  # its windows make a step of 32 voxels an edge slow
+    crops = {"global_size": [32, 32, 32], "local_size": [32, 32, 32], "n_local": 0}
+    common = {key: value for key, value in DINO.items() if key != "norm_statistics"}
+    common |= {"backbone": "swin_unetr", "width": 12, "crops": crops, "val_folds": [], "test_folds": []}
+    one = run("dino", few, tmp_path / "one", **common, batch_size=2)
+    two = run("dino", few, tmp_path / "two", **common, batch_size=1, devices=2)
+    assert_the_same_step(one, two)
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ class PatchLoss(PrototypeLoss):
         Args:
             student_logits: (N, K), the masked cells of the first view, then those of the second, and so on.
             teacher_logits: (N, K), the same cells of the same views; no gradient flows into them.
-            n_cells: (M,), how many of the rows belong to each view; all at least 1, N in sum.
+            n_cells: (M,), how many of the rows belong to each view; all at least 1, N in sum. Without views the loss is 0: the processes
+                of a run are balanced together, so one whose batch has no masked view takes part.
             teacher_temperature: the temperature the teacher's logits are divided by after centring.
 
         Returns:
@@ -28,7 +29,7 @@ class PatchLoss(PrototypeLoss):
         Raises:
             ValueError: shapes that do not fit together, or a view without masked cells.
         """
-        if student_logits.shape != teacher_logits.shape or int(n_cells.sum()) != len(student_logits) or int(n_cells.min()) < 1:
+        if student_logits.shape != teacher_logits.shape or int(n_cells.sum()) != len(student_logits) or bool((n_cells < 1).any()):
             raise ValueError(
                 f"student logits {tuple(student_logits.shape)} and teacher logits {tuple(teacher_logits.shape)} must be of the same cells, "
                 f"{n_cells.tolist()} of each view"

@@ -248,7 +248,7 @@ class DINOTask(pl.LightningModule):
         if figures is not None:
             logged = {"effective_rank": figures.effective_rank, "prototypes_used": figures.prototypes_used}
             logged["skipped_steps"] = float(figures.n_skipped)
-            self.log_dict({f"dino/{name}": value for name, value in logged.items()}, sync_dist=True)
+            self.log_dict({f"dino/{name}": value for name, value in logged.items()})
             self._raise_alarms(alarms_of(figures, warmed_up=self.current_epoch >= self.recipe.warmup_epochs))
 
     def _raise_alarms(self, alarms: Sequence[Alarm]) -> None:

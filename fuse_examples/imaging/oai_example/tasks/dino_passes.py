@@ -40,6 +40,7 @@ class Outputs(NamedTuple):
         student_features: (B, F) of each global view.
         student_logits: (V, B, K) of all views.
         masked: where some views were masked from the student.
+        idle: 0, of the parameters that this process has no use for in this batch while others have: they wait for its gradients.
     """
 
     teacher_features: Tensor
@@ -47,6 +48,7 @@ class Outputs(NamedTuple):
     student_features: Sequence[Tensor]
     student_logits: Tensor
     masked: MaskedOutputs | None = None
+    idle: Tensor | None = None
 
 
 def teacher_outputs(backbone: Backbone, head: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """What is watched in a DINO run, batch by batch and over an epoch, to tell learning from collapse."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fuse_examples.imaging.oai_example.objectives import collapse
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
+from fuse_examples.imaging.oai_example.objectives.processes import is_distributed
 from fuse_examples.imaging.oai_example.tasks.dino_alarms import EpochFigures, PatchFigures
 
 FEATURE_ROWS = 1024
@@ -114,7 +115,14 @@ class DINOWatch:
         self._n_skipped += skipped
 
     def epoch_figures(self, student: nn.Module, teacher: nn.Module) -> EpochFigures | None:
-        """What the epoch has shown; None where no batch had a finite loss and no step was skipped."""
+        """What the epoch has shown in all processes, which so raise the same alarms.
+
+        None where no batch had a finite loss and no step was skipped.
+        """
+        together = _together(_of_all_processes(self.state_dict()))
+        return together._figures(student, teacher)
+
+    def _figures(self, student: nn.Module, teacher: nn.Module) -> EpochFigures | None:
         if self._distribution is None or self._used_prototypes is None:
             return _nothing_finite(self._n_steps, self._n_skipped) if self._n_skipped else None
         features = torch.cat(self._recent_features)
@@ -128,8 +136,9 @@ class DINOWatch:
             n_prototypes=len(self._distribution),
             n_steps=self._n_steps,
             n_skipped=self._n_skipped,
-            weight_growth=1.0 if self._student_norm is None else float(_norm(student) / self._student_norm),
-            teacher_moved=self._teacher_weight is None or not torch.equal(self._teacher_weight, _a_weight(teacher)),
+            weight_growth=1.0 if self._student_norm is None else float(_norm(student)) / float(self._student_norm),
+            teacher_moved=self._teacher_weight is None
+            or not torch.equal(self._teacher_weight, _a_weight(teacher).to(self._teacher_weight.device)),
             patch=self._of_patches(),
         )
 
@@ -142,6 +151,34 @@ class DINOWatch:
             largest_share=float(self._patch_distribution.max() / self._n_cells),
             n_prototypes=len(self._patch_distribution),
         )
+
+
+def _of_all_processes(state: dict[str, Any]) -> list[dict[str, Any]]:
+    if not is_distributed():
+        return [state]
+    states: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(states, move_data_to_device(state, torch.device("cpu")))
+    return states
+
+
+def _together(states: Sequence[Mapping[str, Any]]) -> DINOWatch:
+    """The watch of one process that had seen the batches of all. Steps are the same in all of them, and so are weights."""
+    watch = DINOWatch()
+    watch.load_state_dict(states[0])
+    for state in states[1:]:
+        for name in ("_distribution", "_patch_distribution", "_n_batches", "_n_rows", "_n_patch_batches", "_n_cells"):
+            setattr(watch, name, _added(getattr(watch, name), state[name]))
+        for name in ("_totals", "_patch_totals"):
+            mine, theirs = getattr(watch, name), state[name]
+            setattr(watch, name, {key: _added(mine.get(key), theirs.get(key)) for key in {**mine, **theirs}})
+        used = [one for one in (watch._used_prototypes, state["_used_prototypes"]) if one is not None]
+        watch._used_prototypes = torch.stack(used).any(dim=0) if used else None
+        watch._recent_features = [*watch._recent_features, *state["_recent_features"]]
+    return watch
+
+
+def _added(one: Any, other: Any) -> Any:
+    return other if one is None else one if other is None else one + other
 
 
 def _latest(features: list[Tensor]) -> list[Tensor]:

@@ -2,11 +2,13 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
 from fuse_examples.imaging.oai_example.objectives.patch_loss import PatchLoss
+from fuse_examples.imaging.oai_example.objectives.processes import any_process, is_distributed, weight_of_process
 from fuse_examples.imaging.oai_example.objectives.reconstruction import reconstruction_loss
 from fuse_examples.imaging.oai_example.objectives.teacher import start_teacher
 from fuse_examples.imaging.oai_example.tasks.dino import DINOTask
@@ -49,6 +51,7 @@ class MaskedDINOTask(DINOTask):
     * Masked views do not move the backbone's running statistics; views without a mask do, the decoder's included.
     * The patch head has a teacher that follows it, the reconstruction head has none. The teacher's decoder follows the student's, and is
       not run: it is what is exported.
+    * Chance decides which views are masked, so processes hold different numbers of them: a mean over masked views is over those of all.
     * Validation and the start of statistics see no masks, so `val/loss` is plain DINO's.
 
     Attributes:
@@ -95,7 +98,15 @@ class MaskedDINOTask(DINOTask):
         features, logits, deepest = self._teacher(batch)
         student_features, student_logits, masked = self._student(batch)
         of_masked = None if masked is None else self._masked_outputs(batch, masked, deepest)
-        return Outputs(features, logits, student_features, student_logits, of_masked)
+        # Made here, as what others make of masked views is: gradients then come in one order in all processes, KoLeo's exchange among them.
+        idle = self._idle() if masked is None and is_distributed() else None
+        return Outputs(features, logits, student_features, student_logits, of_masked, idle)
+
+    def _idle(self) -> Tensor:
+        parts = [self.student_patch_head, self.reconstruction_head]
+        parts += [self.student_backbone] if self.reconstruction_head is not None else []  # its decoder
+        learned = [one for part in parts if part is not None for one in part.parameters() if one.requires_grad]
+        return 0.0 * torch.stack([one.sum() for one in learned]).sum()
 
     def _teacher(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         if self.teacher_patch_head is None:
@@ -113,13 +124,29 @@ class MaskedDINOTask(DINOTask):
         return MaskedOutputs(n_cells, student_cells, teacher_cells, reconstruction, masked.whole, masked.hidden)
 
     def _loss(self, outputs: Outputs, values: StepValues) -> Tensor:
-        loss, masked = super()._loss(outputs, values), outputs.masked
-        if masked is None and self.patch_criterion is not None:
-            self._pending_cells.append(
-                outputs.teacher_logits.new_zeros(0, outputs.teacher_logits.shape[-1])
-            )  # so that its centre has something to move by
-        if masked is None:
-            return loss
+        loss, device = super()._loss(outputs, values), outputs.teacher_logits.device
+        n_masked = 0 if outputs.masked is None else len(outputs.masked.n_cells)
+        if not any_process(n_masked, device):
+            self._no_cells(outputs)
+            return loss if outputs.idle is None else loss + outputs.idle
+        weight = weight_of_process(n_masked, device)
+        if outputs.masked is not None:
+            return loss + weight * self._masked_loss(outputs.masked, values)
+        none = self._no_cells(outputs)
+        if self.patch_criterion is not None:
+            for _ in ("the loss", "its figures"):  # others balance their cells for both, and wait for this process's
+                self.patch_criterion.teacher_probabilities(none, values.teacher_temperature)
+        return loss if outputs.idle is None else loss + outputs.idle
+
+    def _no_cells(self, outputs: Outputs) -> Tensor:
+        """What the centre of cells moves by where there are none."""
+        none = outputs.teacher_logits.new_zeros(0, outputs.teacher_logits.shape[-1])
+        if self.patch_criterion is not None:
+            self._pending_cells.append(none)
+        return none
+
+    def _masked_loss(self, masked: MaskedOutputs, values: StepValues) -> Tensor:
+        loss = masked.target.new_zeros(())
         if self.patch_criterion is not None and masked.student_cells is not None and masked.teacher_cells is not None:
             patch = self.patch_criterion(masked.student_cells, masked.teacher_cells, masked.n_cells, values.teacher_temperature)
             probabilities = self.patch_criterion.teacher_probabilities(masked.teacher_cells, values.teacher_temperature)

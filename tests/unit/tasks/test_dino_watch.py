@@ -1,0 +1,62 @@
+"""The figures of an epoch whose batches several processes have seen."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
+from fuse_examples.imaging.oai_example.tasks.dino_alarms import EpochFigures
+from fuse_examples.imaging.oai_example.tasks.dino_watch import DINOWatch
+
+NETWORK = nn.Linear(2, 2)
+
+
+def watch_of(batches: range, *, with_cells: bool) -> DINOWatch:
+    watch = DINOWatch()
+    watch.begin_epoch(NETWORK, NETWORK)
+    for number in batches:
+        generator = torch.Generator().manual_seed(number)
+        features, teacher = torch.randn(4, 6, generator=generator), torch.randn(2, 2, 5, generator=generator)
+        student = torch.randn(3, 2, 5, generator=generator)
+        watch.batch_figures(DINOLoss(5), torch.tensor(float(number)), features, teacher, student, 0.1)
+        if with_cells:
+            watch.patch_figures(torch.tensor(float(number)), torch.softmax(torch.randn(number + 1, 5, generator=generator), dim=-1))
+    watch.step_done(skipped=False)
+    watch.step_done(skipped=True)
+    return watch
+
+
+def in_two_processes(monkeypatch: pytest.MonkeyPatch, here: DINOWatch, there: DINOWatch) -> EpochFigures | None:
+    def all_gather_object(states: list[Any], state: Any) -> None:
+        states[:] = [copy.deepcopy(state), there.state_dict()]
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather_object", all_gather_object)
+    return here.epoch_figures(NETWORK, NETWORK)
+
+
+@pytest.mark.parametrize("cells", [True, False])
+def test_figures_are_those_of_one_process_with_all_batches(monkeypatch: pytest.MonkeyPatch, cells: bool) -> None:
+    whole = watch_of(range(6), with_cells=cells).epoch_figures(NETWORK, NETWORK)
+    figures = in_two_processes(monkeypatch, watch_of(range(2), with_cells=cells), watch_of(range(2, 6), with_cells=cells))
+    assert whole is not None
+    assert figures is not None
+    assert (figures.n_features, figures.n_prototypes, figures.n_steps, figures.n_skipped) == (24, 5, 2, 1)
+    for name in ("loss", "teacher_entropy", "largest_share", "prototypes_used", "effective_rank"):
+        assert getattr(figures, name) == pytest.approx(getattr(whole, name), rel=1e-5), name
+    assert (figures.patch is None) == (not cells)
+    if figures.patch is not None and whole.patch is not None:
+        for name in ("loss", "teacher_entropy", "largest_share"):
+            assert getattr(figures.patch, name) == pytest.approx(getattr(whole.patch, name), rel=1e-5), name
+
+
+def test_a_process_whose_batches_were_all_damaged_has_the_figures_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged, sound = watch_of(range(0), with_cells=True), watch_of(range(3), with_cells=True)
+    figures = in_two_processes(monkeypatch, damaged, sound)
+    assert figures is not None
+    assert figures.loss == pytest.approx(1.0)
+    assert figures.n_features == 12

@@ -89,3 +89,16 @@ def test_windows_and_weights_are_monais() -> None:
         ours = predict_volume(network, image, (8, 12, 12), 0.5)
         monais = sliding_window_inference(image[None], (8, 12, 12), 4, network, overlap=0.5, mode="gaussian")[0]
     assert torch.allclose(ours, monais, atol=1e-5)
+
+
+def test_without_a_number_bf16_on_a_cpu_takes_windows_one_by_one_and_fp32_four() -> None:
+    seen = []
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return x
+
+    for enabled in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            predict_volume(network, torch.zeros(1, 8, 20, 8), (8, 8, 8), 0.5)
+    assert seen == [1, 1, 1, 1, 4]

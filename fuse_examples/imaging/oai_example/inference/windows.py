@@ -11,13 +11,15 @@ Network = Callable[[Tensor], Tensor]
 _SIGMA_SHARE = 1 / 8  # of the window's edge, as in nnU-Net (Isensee 2021)
 
 
-def predict_volume(network: Network, image: Tensor, window: Sequence[int] | None, overlap: float = 0.5, windows_at_once: int = 4) -> Tensor:
+def predict_volume(
+    network: Network, image: Tensor, window: Sequence[int] | None, overlap: float = 0.5, windows_at_once: int | None = None
+) -> Tensor:
     """Logits of a whole volume at once, (K, D, H, W) float32; arguments as for `predict_slabs`."""
     return torch.cat([slab.clone() for _, slab in predict_slabs(network, image, window, overlap, windows_at_once)], dim=1)
 
 
 def predict_slabs(
-    network: Network, image: Tensor, window: Sequence[int] | None, overlap: float = 0.5, windows_at_once: int = 4
+    network: Network, image: Tensor, window: Sequence[int] | None, overlap: float = 0.5, windows_at_once: int | None = None
 ) -> Iterator[tuple[int, Tensor]]:
     """Logits of a volume, slab after slab along its first axis, so that never more than a window's depth of them is in memory.
 
@@ -29,7 +31,7 @@ def predict_slabs(
         image: (C, D, H, W), along no axis smaller than the window.
         window: voxels of a window, or None to pass the volume whole.
         overlap: share of a window's edge that neighbouring windows share.
-        windows_at_once: windows in one forward pass, at most.
+        windows_at_once: windows in one forward pass, at most; None for what is fast on the image's device.
 
     Yields:
         The first plane, and logits (K, n, H, W) float32 of n planes, which are overwritten when the next slab is asked for.
@@ -42,6 +44,7 @@ def predict_slabs(
         return
     if any(size < edge for size, edge in zip(image.shape[1:], window, strict=True)):
         raise ValueError(f"an image of {tuple(image.shape[1:])} voxels is smaller than the window of {tuple(window)}")
+    windows_at_once = windows_at_once or _quick_number(image.device)
     weight = gaussian_weight(window).to(image.device)
     rows, *others = (window_starts(size, edge, overlap) for size, edge in zip(image.shape[1:], window, strict=True))
     columns = [tuple(slice(s, s + edge) for s, edge in zip(start, window[1:], strict=True)) for start in product(*others)]
@@ -66,6 +69,11 @@ def predict_slabs(
         yield start, final
         _shift(total, n_final, axis=1)
         _shift(weights, n_final, axis=0)
+
+
+def _quick_number(device: torch.device) -> int:
+    """One in bf16 on a CPU, where maps of one window stay in its cache: 0.75 of the time of four; in fp32 four take 0.87 of one's."""
+    return 1 if device.type == "cpu" and torch.is_autocast_enabled("cpu") else 4
 
 
 def _shift(buffer: Tensor, n_planes: int, axis: int) -> None:

@@ -40,14 +40,14 @@ def be_run(cases: Path, results: Path, place: Place | None, errors: Path, words:
 
 def _die_at(place: Place) -> None:
     if place.what == "batch":
-        DINOTask.training_step = _counted(DINOTask.training_step, place.number, before=True)  # type: ignore[method-assign]
+        DINOTask.training_step = dying_at(DINOTask.training_step, place.number, before=True)  # type: ignore[method-assign]
     elif place.what == "step":
-        DINOTask.optimizer_step = _counted(DINOTask.optimizer_step, place.number, before=False)  # type: ignore[method-assign]
+        DINOTask.optimizer_step = dying_at(DINOTask.optimizer_step, place.number, before=False)  # type: ignore[method-assign]
     else:
-        os.replace = _counted(os.replace, place.number, before=True, only=".ckpt")
+        os.replace = dying_at(os.replace, place.number, before=True, only=".ckpt")
 
 
-def _counted(call: Callable[..., Any], number: int, *, before: bool, only: str = "") -> Callable[..., Any]:
+def dying_at(call: Callable[..., Any], number: int, *, before: bool, only: str = "") -> Callable[..., Any]:
     seen = iter(range(10**6))
 
     def counted(*arguments: Any, **named: Any) -> Any:

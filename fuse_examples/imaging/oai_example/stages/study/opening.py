@@ -26,7 +26,7 @@ from fuse_examples.imaging.oai_example.stages.study.downstream import (
 from fuse_examples.imaging.oai_example.stages.study.grid import Grid, grid_of, study_folder
 from fuse_examples.imaging.oai_example.stages.study.initial_weights import look_at_initialisations
 from fuse_examples.imaging.oai_example.stages.study.subsets import Subset, draw_subsets
-from fuse_examples.imaging.oai_example.training.safe_files import held, write_text
+from fuse_examples.imaging.oai_example.training.safe_files import TEMPORARY, held, write_text
 
 SETTINGS, DOWNSTREAM, PROTOCOL, TABLES, LOCK = "study.yaml", "downstream.yaml", "protocol.json", "subsets", ".lock"
 OF_THE_MACHINE = (
@@ -75,9 +75,10 @@ class Study:
     def write(self) -> None:
         """Leave the settings and the tables in the study's folder. Processes that begin at once write the same, one after the other."""
         settings = self.config.model_copy(update={"downstream_config": self.folder / DOWNSTREAM, "overrides": {}})
-        files = {self.table(budget, seed): _table(self, subset) for (budget, seed), subset in self.subsets.items()}
+        # The protocol first: a folder that has it is this study's, whatever else a kill has kept from being written.
+        files = {self.folder / PROTOCOL: json.dumps(self.protocol, indent=2) + "\n"}
+        files |= {self.table(budget, seed): _table(self, subset) for (budget, seed), subset in self.subsets.items()}
         files |= {self.folder / DOWNSTREAM: self.base.as_yaml(), self.folder / SETTINGS: settings.as_yaml()}
-        files[self.folder / PROTOCOL] = json.dumps(self.protocol, indent=2) + "\n"
         with held(self.folder / LOCK):
             for path, text in files.items():
                 if not path.is_file() or path.read_text() != text:
@@ -112,7 +113,7 @@ def _read_protocol(folder: Path) -> dict[str, Any] | None:
     if not folder.exists():
         return None
     if not (folder / PROTOCOL).is_file():
-        if any(path.name != LOCK for path in folder.iterdir()):
+        if any(path.name not in (LOCK, f".{PROTOCOL}{TEMPORARY}") for path in folder.iterdir()):
             raise ConfigError(f"experiment: {folder} exists and is no study (it has no {PROTOCOL}). Choose another experiment.")
         return None
     protocol: dict[str, Any] = json.loads((folder / PROTOCOL).read_text())

@@ -51,3 +51,4 @@ bench: env
 	$(RUN) benchmarks/surfaces.py
 	$(RUN) benchmarks/windows.py
 	$(RUN) benchmarks/backbones.py
+	$(RUN) benchmarks/dino_step.py

@@ -6,6 +6,7 @@ restricted unpickler only.
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ _ZIP = b"PK\x03\x04"
 _WEB_ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 # Torch's words for the two formats that it never reads safely, and ours.
 _NEVER_SAFE = {"TorchScript archive": "a TorchScript archive", "legacy .tar format": "in torch's tar format from before 2018"}
+_PYTHON_PICKLE = re.compile(rb"\x80[\x03-\x05]")  # torch.save writes protocol 2
 _FORBIDDEN_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -68,7 +70,7 @@ def _read(path: Path, key: str) -> WeightFile:
     beginning = _beginning(path, key)
     if beginning[8:9] == b"{":
         return _read_safetensors(path, key)
-    content = _load(path, key, in_zip=beginning.startswith(_ZIP))
+    content = _load(path, key, beginning)
     if not isinstance(content, Mapping):
         raise WeightsError(f"{key}: {path} holds a {type(content).__name__}, not a checkpoint. Give a file with named tensors.")
     entry = next((name for name in TENSOR_ENTRIES if isinstance(content.get(name), Mapping)), "")
@@ -117,11 +119,12 @@ def _read_safetensors(path: Path, key: str) -> WeightFile:
     return WeightFile(path, key, "", tensors, metadata)
 
 
-def _load(path: Path, key: str, *, in_zip: bool) -> object:
+def _load(path: Path, key: str, beginning: bytes) -> object:
     try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
+        with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol; what cannot be read is an error below
             # Mapped, the two thirds of a training checkpoint that are optimiser state are never read.
-            content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=in_zip)
+            content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=beginning.startswith(_ZIP))
             return content
     except Exception as error:
         # The restricted unpickler raises many kinds of exception on bytes that are not a checkpoint.
@@ -136,6 +139,11 @@ def _load(path: Path, key: str, *, in_zip: bool) -> object:
             raise WeightsError(
                 f"{key}: {path} is not only tensors: reading it would run {forbidden[1]}. Nothing was run. "
                 "Use a file from a source you trust, saved as a state dict or as safetensors."
+            ) from error
+        if _PYTHON_PICKLE.match(beginning):
+            raise WeightsError(
+                f"{key}: {path} is a pickle of Python's own, of protocol {beginning[1]}, which cannot be read without running what it "
+                "holds. Nothing was run. Where you trust it, load it in a program of yours and save the tensors with torch.save."
             ) from error
         raise _unreadable(path, key, error) from error
 

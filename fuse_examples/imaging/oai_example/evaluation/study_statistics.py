@@ -274,7 +274,7 @@ def labels_for(scores: FloatArray, sizes: FloatArray, curves: FloatArray) -> Flo
             continue
         before = curves[:, place - 1]
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = (scores - before) / (curves[:, place] - before)
+            share = np.clip((scores - before) / (curves[:, place] - before), 0, 1)  # beyond these it is not used
         between = np.exp(np.log(sizes[place - 1]) + share * np.log(sizes[place] / sizes[place - 1]))
         needed = np.where(reached & (before < scores), between, needed)
     return needed

@@ -2,11 +2,11 @@
 
     python benchmarks/dino_step.py [--rounds 5] [--threads 2] [--width 32]
 
-Forward, backward, AdamW and the teacher's update on a batch of 2 with two global views of 24 x 64 x 64 and two local ones of 24 x 36 x 36,
-by the U-Net's encoder (7 million parameters at the default width) and a head of 512, 64 and 2048, as the earlier example has. The earlier way
-takes view after view through the networks, in fp32 and PyTorch's usual order of axes; ours takes the views of one size as one batch, channels
-last, in bf16 where the processor multiplies it in hardware, else in fp32. Both get the same views and start from the same weights, and both
-normalise with batch statistics.
+Forward, backward, AdamW and the teacher's update on a batch of 2 with two global views of 24 x 64 x 64 and two local ones of 24 x 36 x
+36, by the U-Net's encoder (7 million parameters at the default width) and a head of 512, 64 and 2048, as the earlier example has. The
+earlier way takes view after view through the networks, in fp32 and PyTorch's usual order of axes; ours takes the views of one size as one
+batch, channels last, in bf16 where the processor multiplies it in hardware, else in fp32. Both get the same views and start from the same
+weights, and both normalise with batch statistics.
 
 Each way runs in a process of its own, which makes a step whenever it is its turn, so that the ways are interleaved and share what else the
 machine does. Shown are medians of seconds and CPU seconds a step, GFLOP/s (counted by PyTorch, the same for both ways), and the growth of

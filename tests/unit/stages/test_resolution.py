@@ -70,6 +70,26 @@ def test_options_reach_the_backbone_and_are_told_in_full(load) -> None:
     assert resolved(plain, build_configured_backbone(plain, with_decoder=False)).backbone_options is None
 
 
-def test_an_option_that_the_backbone_lacks_is_refused(load) -> None:
-    with pytest.raises(ConfigError, match=r"unet3d has no option 'depth'; its options are in_channels, width, norm_statistics, pooling\."):
-        build_configured_backbone(load("backbone_options={depth: 10}"), with_decoder=False)
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            ["backbone_options={depth: 10}"],
+            "command line: backbone_options={depth: 10}: unet3d has no option 'depth'; its options are in_channels, width, "
+            "norm_statistics, pooling.",
+        ),
+        (["backbone=swin_unetr", "width=2"], "command line: width=2: width is 2; it is a positive multiple of 12."),
+        (
+            ["backbone=resnet3d", "backbone_options={depth: 11}"],
+            "command line: backbone_options={depth: 11}: depth is 11; it is one of 10, 18, 34, 50",
+        ),
+        (
+            ["backbone=segresnet", "norm_statistics=batch"],
+            "command line: norm_statistics=batch: segresnet has no option 'norm_statistics'; its options are ",
+        ),
+    ],
+)
+def test_an_option_that_the_backbone_cannot_take_is_refused_at_its_place(load, words: list[str], text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_configured_backbone(load(*words), with_decoder=False)
+    assert str(caught.value).startswith(text)

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import torch
 
 from fuse_examples.imaging.oai_example.configuration.kinds import FrozenDict
+from fuse_examples.imaging.oai_example.configuration.origin import DEFAULT, Problem
 from fuse_examples.imaging.oai_example.configuration.precedence import settle
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
@@ -22,15 +23,34 @@ _FOUND = ("in_channels", "pooling")  # what a stage gives
 
 
 def build_configured_backbone(config: StageConfig, *, with_decoder: bool, **options: Any) -> Backbone:
-    """The backbone of a configuration; options that it leaves null keep the backbone's own defaults."""
+    """The backbone of a configuration; options that it leaves null keep the backbone's own defaults.
+
+    Raises:
+        ConfigError: an option that the backbone cannot take, at its line, with the weights where these decided which backbone it is.
+    """
     channels = {"in_channels": len(config.channels)} if config.channels else {}
     chosen = {**channels, **(config.backbone_options or {}), **{option: getattr(config, option) for option in WITH_A_KEY}, **options}
     given = {option: value for option, value in chosen.items() if value is not None}
     name = settle(config).backbone
     assert name is not None  # null stands for a name
-    backbone = build_backbone(name, with_decoder=with_decoder, **given)
+    try:
+        backbone = build_backbone(name, with_decoder=with_decoder, **given)
+    except ConfigError as error:
+        raise ConfigError(_placed(problem, config, name) for problem in error.problems) from error
     backbone.gradient_checkpointing = config.gradient_checkpointing
     return backbone
+
+
+def _placed(problem: str, config: StageConfig, network: str) -> str:
+    """What a backbone says of an option, with the place of the key that gave it and the weights that asked for this backbone."""
+    keys = {**dict.fromkeys(config.backbone_options or {}, "backbone_options"), **{key: key for key in ("backbone", *WITH_A_KEY)}}
+    key = next((key for option, key in keys.items() if problem.startswith(f"{option} is ") or f"no option '{option}'" in problem), None)
+    origin = config.origin(key) if key is not None else DEFAULT
+    weights = next((name for name in ("dino_weights", "suprem_weights") if getattr(config, name) is not None), None)
+    if key is not None and weights is not None and config.origin("backbone").kind == "checkpoint":
+        problem += f" {weights}: {getattr(config, weights)} holds a {network}"
+        problem += "." if origin.kind == "checkpoint" else f"; set {key} to null to take what its weights were made with."
+    return problem if origin is DEFAULT else str(Problem(origin, problem))
 
 
 def resolved(config: Config, backbone: Backbone, **found: Any) -> Config:

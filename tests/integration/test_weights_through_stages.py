@@ -10,6 +10,7 @@ import small_stages
 import torch
 from torch import Tensor
 
+from fuse_examples.imaging.oai_example.models.backbone import build_backbone
 from fuse_examples.imaging.oai_example.models.unet3d import UNet3D
 from fuse_examples.imaging.oai_example.training.checkpoints import read_checkpoint
 from fuse_examples.imaging.oai_example.training.patient_hashes import overlap
@@ -115,6 +116,31 @@ def test_suprem(stage: str, width: int | None, cases: Path, tmp_path: Path) -> N
     else:
         assert (len(report["matched"]), len(report["dropped"]["decoder, which this stage does not use"])) == (56, 48)
     assert f"suprem_weights: {file} -> unet3d" in (folder / "log.txt").read_text()
+
+
+@pytest.mark.slow  # a Swin UNETR trained and tested three times
+def test_the_order_of_patch_merging_travels(cases: Path, tmp_path: Path) -> None:
+    """From a published file into the checkpoint, and from there into the test, which computes with what is written there."""
+    torch.manual_seed(0)
+    tensors = build_backbone("swin_unetr", width=12, with_decoder=False).state_dict()
+    bare = {name.replace("swinViT.", "module.").replace("linear", "fc"): value for name, value in tensors.items()}
+    torch.save({"epoch": 100, "state_dict": bare}, tmp_path / "model_swinvit.pt")
+    size, results = {"resize_to": [32, 32, 32], "width": None}, tmp_path / "results"
+    folder = small_stages.run("classification", cases, results, f"suprem_weights={tmp_path / 'model_swinvit.pt'}", **size)
+    assert "patch_merging switched from monai_1.5 to legacy" in (folder / "log.txt").read_text()
+    assert "patch_merging: legacy" in (folder / "config.yaml").read_text()
+    checkpoint = read_checkpoint(folder / "checkpoints" / "last.ckpt", "")
+    assert checkpoint["project"]["backbone_options"]["patch_merging"] == "legacy"
+
+    told = {}
+    for order in ("legacy", "monai_1.5"):
+        checkpoint["project"]["backbone_options"]["patch_merging"] = order
+        checkpoint["project"]["config"]["backbone_options"]["patch_merging"] = order
+        torch.save(checkpoint, tmp_path / f"{order}.ckpt")
+        tested = small_stages.run("classification", cases, tmp_path / order, test_ckpt=str(tmp_path / f"{order}.ckpt"), **size)
+        assert f"patch_merging: {order}" in (tested / "test" / "config.yaml").read_text()
+        told[order] = (tested / "test" / "predictions.csv").read_text()
+    assert told["legacy"] != told["monai_1.5"]
 
 
 @stages

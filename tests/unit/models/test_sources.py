@@ -116,6 +116,20 @@ def test_it_is_named_and_every_tensor_is_the_files(name: str, tmp_path: Path) ->
         assert "patch_merging switched from monai_1.5 to legacy" in report.as_text()
 
 
+@pytest.mark.parametrize("prefix", ["module.backbone.", "module.", "backbone.", ""])
+@pytest.mark.parametrize("name", ["suprem_swin", "suprem_segresnet"])
+def test_suprems_other_networks_behind_every_prefix(name: str, prefix: str, tmp_path: Path) -> None:
+    source = SOURCES[name]
+    beside = {key: value for key, value in source.content(source.tensors())["net"].items() if "conv_final.2." in key}
+    outputs = {prefix + key.removeprefix("module."): value for key, value in beside.items()}
+    torch.save({"net": files.prefixed(source.tensors(), prefix) | outputs, "epoch": 800}, tmp_path / "weights")
+    backbone = backbone_for(source)
+    report = load_backbone_weights(backbone, tmp_path / "weights", source.key)
+    assert (report.source, report.unexpected, report.missing) == ("SuPreM checkpoint", (), ())
+    assert differing(backbone, source.tensors()) == []
+    assert sum(map(len, report.dropped.values())) == len(outputs)
+
+
 @every_source
 def test_what_names_and_shapes_tell(name: str, tmp_path: Path) -> None:
     source = SOURCES[name]

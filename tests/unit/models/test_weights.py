@@ -380,6 +380,43 @@ class TestRefusals:
         text = refusal(unet(), saved(tmp_path / "file", suprem(tensors)), "suprem_weights")
         assert "holds numbers that are not finite, first in down_tr128.ops.0.conv1.bias." in text
 
+    def test_numbers_that_are_infinite_in_the_networks_type(self, tmp_path: Path) -> None:
+        tensors = trained()
+        tensors["down_tr64.ops.0.conv1.weight"] = tensors["down_tr64.ops.0.conv1.weight"].double() * 1e300
+        text = refusal(unet(), saved(tmp_path / "file", suprem(tensors)), "suprem_weights")
+        assert "holds numbers that are not finite, first in down_tr64.ops.0.conv1.weight." in text
+
+    @pytest.mark.parametrize(
+        ("kind", "told"), [(torch.int8, "torch.int8"), (torch.bool, "torch.bool"), (torch.complex64, "torch.complex64")]
+    )
+    def test_numbers_of_another_kind(self, tmp_path: Path, kind: torch.dtype, told: str) -> None:
+        name = "down_tr64.ops.0.conv1.weight"
+        content = suprem(trained())
+        content["net"][f"module.backbone.{name}"] = content["net"][f"module.backbone.{name}"].to(kind)
+        text = refusal(unet(), saved(tmp_path / "file", content), "suprem_weights")
+        assert f"holds numbers of type {kind} where the network has torch.float32 (1 tensors, first {name})." in text
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda value: value.to_sparse(),
+            lambda value: value.to("meta"),
+            lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
+        ],
+    )
+    def test_tensors_without_plain_values(self, tmp_path: Path, change: Callable[[Tensor], Tensor]) -> None:
+        content = suprem(trained())
+        name = "module.backbone.down_tr64.ops.0.conv1.weight"
+        content["net"][name] = change(content["net"][name])
+        text = refusal(unet(), saved(tmp_path / "file", content), "suprem_weights")
+        assert f"holds tensors that are sparse, quantised or without values (1, first {name})." in text
+
+    def test_a_name_that_is_a_number_is_reported(self, tmp_path: Path) -> None:
+        backbone = unet()
+        report = load_backbone_weights(backbone, saved(tmp_path / "file", {**trained(), 5: torch.ones(2)}), "suprem_weights")
+        assert_loaded(backbone, trained())
+        assert report.unexpected == ("5",)
+
     @pytest.mark.parametrize(
         ("content", "key", "text"),
         [

@@ -74,7 +74,8 @@ def _read(path: Path, key: str) -> WeightFile:
     if not isinstance(content, Mapping):
         raise WeightsError(f"{key}: {path} holds a {type(content).__name__}, not a checkpoint. Give a file with named tensors.")
     entry = next((name for name in TENSOR_ENTRIES if isinstance(content.get(name), Mapping)), "")
-    tensors = {name: value for name, value in (content[entry] if entry else content).items() if isinstance(value, Tensor)}
+    named = content[entry] if entry else content
+    tensors = {str(name): value for name, value in named.items() if isinstance(value, Tensor)}  # names that are numbers occur
     metadata = content.get(PROJECT_ENTRY, {})
     if not tensors or not isinstance(metadata, dict):
         listed = f"{', '.join(TENSOR_ENTRIES[:-1])} or {TENSOR_ENTRIES[-1]}"
@@ -83,7 +84,17 @@ def _read(path: Path, key: str) -> WeightFile:
             f"{key}: {path} holds no named tensors, neither at its top nor under {listed}; its entries: {entries}. "
             "Give a checkpoint of a network."
         )
+    bare = [name for name, value in tensors.items() if not _has_plain_values(value)]
+    if bare:
+        raise WeightsError(
+            f"{key}: {path} holds tensors that are sparse, quantised or without values ({len(bare)}, first {bare[0]}). "
+            "Save the network's state dict with dense floating-point tensors."
+        )
     return WeightFile(path, key, entry, tensors, metadata)
+
+
+def _has_plain_values(value: Tensor) -> bool:
+    return value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_nested)
 
 
 def _beginning(path: Path, key: str) -> bytes:

@@ -35,7 +35,7 @@ def load_backbone_weights(backbone: Backbone, path: Path, key: str, overrides: M
 
     Raises:
         WeightsError: the file cannot be read safely, belongs to another key or network, holds less than the whole encoder, or holds
-            numbers that are not finite.
+            numbers that are not finite or of another kind than the network's.
     """
     file = read_weight_file(path, key)
     found = recognise(file)
@@ -47,10 +47,8 @@ def load_backbone_weights(backbone: Backbone, path: Path, key: str, overrides: M
     if report.encoder.share < 1 or alien:
         raise WeightsError(_refusal(report, file, found, alien))
     loaded = {**{name: found.tensors[name] for name in report.matched}, **{name: one.tensor for name, one in adapted.items()}}
-    infinite = [name for name, value in loaded.items() if not torch.isfinite(value).all()]
-    if infinite:
-        raise WeightsError(f"{key}: {path} holds numbers that are not finite, first in {infinite[0]}. The training it comes from diverged.")
     state = backbone.state_dict()
+    _check_numbers(loaded, state, f"{key}: {path}")
     backbone.load_state_dict({**state, **loaded})
     return replace(report, adaptations=report.adaptations + found.notes + _adopted(backbone, found, overrides or {}))
 
@@ -90,6 +88,21 @@ def save_backbone(path: Path, backbone: Backbone, metadata: Mapping[str, Any]) -
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _check_numbers(loaded: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
+    """Refuse numbers that would become others in the network: quantised or complex ones, and ones that are not finite there."""
+    quantised = [name for name, value in loaded.items() if state[name].is_floating_point() and not value.is_floating_point()]
+    if quantised:
+        first = quantised[0]
+        raise WeightsError(
+            f"{where} holds numbers of type {loaded[first].dtype} where the network has {state[first].dtype} ({len(quantised)} tensors, "
+            f"first {first}). Give the weights as they were trained, with floating-point numbers."
+        )
+    # In the network's own type: a number that is too large for it is infinite there.
+    infinite = [name for name, value in loaded.items() if not torch.isfinite(value.to(state[name].dtype)).all()]
+    if infinite:
+        raise WeightsError(f"{where} holds numbers that are not finite, first in {infinite[0]}. The training it comes from diverged.")
 
 
 def _adopted(backbone: Backbone, found: Recognised, overrides: Mapping[str, Option]) -> tuple[str, ...]:

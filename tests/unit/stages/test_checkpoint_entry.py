@@ -1,5 +1,6 @@
 """What travels in a checkpoint: plain, enough to repeat the preprocessing and rebuild the network, and no patient's name."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,6 +91,24 @@ def test_weights_of_a_training_that_diverged_are_refused(value: float) -> None:
         "test_ckpt: run.ckpt holds numbers that are not finite, first in bias: the training diverged before it was written. "
         "Give an earlier checkpoint, such as best.ckpt, or train anew with a lower learning_rate."
     )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value.to_sparse(),
+        lambda value: value.to("meta"),
+        lambda value: value.to(torch.int8),
+        lambda value: value.to(torch.complex64),
+    ],
+)
+def test_numbers_that_a_run_does_not_write_are_refused(change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    network = torch.nn.Linear(2, 2)
+    state = {name: value.half() for name, value in network.state_dict().items()}
+    check_fits(network, state, "run.ckpt", "test_ckpt")
+    state["bias"] = change(state["bias"])
+    with pytest.raises(WeightsError, match=r"network that it describes: 1 hold no such numbers, first bias\."):
+        check_fits(network, state, "run.ckpt", "test_ckpt")
 
 
 def test_weights_alone_can_be_tested_and_not_resumed(tmp_path: Path) -> None:

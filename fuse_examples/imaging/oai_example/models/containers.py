@@ -84,7 +84,7 @@ def _read(path: Path, key: str) -> WeightFile:
             f"{key}: {path} holds no named tensors, neither at its top nor under {listed}; its entries: {entries}. "
             "Give a checkpoint of a network."
         )
-    bare = [name for name, value in tensors.items() if not _has_plain_values(value)]
+    bare = [name for name, value in tensors.items() if not has_plain_values(value)]
     if bare:
         raise WeightsError(
             f"{key}: {path} holds tensors that are sparse, quantised or without values ({len(bare)}, first {bare[0]}). "
@@ -93,7 +93,8 @@ def _read(path: Path, key: str) -> WeightFile:
     return WeightFile(path, key, entry, tensors, metadata)
 
 
-def _has_plain_values(value: Tensor) -> bool:
+def has_plain_values(value: Tensor) -> bool:
+    """Whether a tensor is dense and its numbers are there and are what they say; torch's safe loading gives others too."""
     return value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_nested)
 
 

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
 from fuse_examples.imaging.oai_example.errors import WeightsError
 from fuse_examples.imaging.oai_example.models.backbone import Backbone, build_backbone
+from fuse_examples.imaging.oai_example.models.containers import has_plain_values
 from fuse_examples.imaging.oai_example.stages.opening import FOLD_COUNTS, OpenedCases
 from fuse_examples.imaging.oai_example.training.checkpoints import PROJECT, read_run_checkpoint
 from fuse_examples.imaging.oai_example.training.patient_hashes import hash_patients
@@ -70,17 +71,16 @@ def check_fits(task: nn.Module, state_dict: Mapping[str, Any], path: Any, key: s
     """Hold a checkpoint's tensors against the task that is to take them.
 
     Raises:
-        WeightsError: naming the first tensor that is missing, that is not the task's, or whose shape differs; or that is not finite.
+        WeightsError: naming the first tensor that is missing, that is not the task's, or whose shape or kind differs; or that is not
+            finite.
     """
     ours, theirs = task.state_dict(), state_dict
     missing = [name for name in ours if name not in theirs]
     alien = [str(name) for name in theirs if name not in ours]
     differing = [name for name in ours if name in theirs and ours[name].shape != getattr(theirs[name], "shape", None)]
-    found = [
-        f"{len(names)} {what}, first {names[0]}"
-        for names, what in ((missing, "are missing"), (alien, "are not the network's"), (differing, "have another shape"))
-        if names
-    ]
+    strange = [name for name in ours if name in theirs and name not in differing and not _alike(ours[name], theirs[name])]
+    faults = {"are missing": missing, "are not the network's": alien, "have another shape": differing, "hold no such numbers": strange}
+    found = [f"{len(names)} {what}, first {names[0]}" for what, names in faults.items() if names]
     if found:
         raise WeightsError(f"{key}: {path} does not hold the tensors of the network that it describes: {'; '.join(found)}. {_ORIGINAL}")
     infinite = next((name for name, tensor in theirs.items() if not torch.isfinite(tensor).all()), None)
@@ -89,6 +89,11 @@ def check_fits(task: nn.Module, state_dict: Mapping[str, Any], path: Any, key: s
             f"{key}: {path} holds numbers that are not finite, first in {infinite}: the training diverged before it was written. "
             "Give an earlier checkpoint, such as best.ckpt, or train anew with a lower learning_rate."
         )
+
+
+def _alike(ours: Tensor, theirs: Tensor) -> bool:
+    """Whether a copy of `theirs` is the same numbers: quantised, complex, sparse or absent ones would become others."""
+    return has_plain_values(theirs) and theirs.is_floating_point() == ours.is_floating_point()
 
 
 def saved_config(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

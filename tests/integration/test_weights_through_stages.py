@@ -118,6 +118,18 @@ def test_suprem(stage: str, width: int | None, cases: Path, tmp_path: Path) -> N
     assert f"suprem_weights: {file} -> unet3d" in (folder / "log.txt").read_text()
 
 
+@pytest.mark.parametrize("stage", ["classification", "segmentation"])
+def test_a_frozen_backbones_statistics_are_taken_anew_where_nothing_is_set(stage: str, cases: Path, tmp_path: Path) -> None:
+    """By default, and for good: parameters are the file's, statistics that do not fit the training cases are not."""
+    tensors = unet(2)
+    file = write_suprem(tmp_path / "suprem.pth", tensors)
+    folder = small_stages.run(stage, cases, tmp_path / "results", f"suprem_weights={file}", freeze_backbone=True)
+    assert "do not fit the training cases; re-estimated on the training cases" in (folder / "log.txt").read_text()
+    state = read_checkpoint(folder / "checkpoints" / "last.ckpt", "")["state_dict"]
+    moved = {name for name, value in state.items() if name.startswith("backbone.") and not torch.equal(value, tensors[name[9:]])}
+    assert moved == {name for name in state if name.startswith("backbone.") and name.endswith(("running_mean", "running_var"))}
+
+
 @pytest.mark.slow  # a Swin UNETR trained and tested three times
 def test_the_order_of_patch_merging_travels(cases: Path, tmp_path: Path) -> None:
     """From a published file into the checkpoint, and from there into the test, which computes with what is written there."""

@@ -1,5 +1,6 @@
 """Two processes over gloo learn what one process learns at the same global batch."""
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,9 @@ def gradients(folder: Path) -> list[Tensor]:
 
 
 def assert_the_same_step(one: Path, two: Path) -> None:
+    losses = [float(row["train/loss"]) for folder in (one, two) for row in csv.DictReader((folder / "history.csv").open())]
+    assert len(losses) == 2
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     pairs = list(zip(gradients(one), gradients(two), strict=True))
     assert max(float(gradient.abs().max()) for gradient, _ in pairs) > 1e-3, "there is nothing to compare"
     assert max(float((gradient - other).abs().max()) for gradient, other in pairs) < 1e-5

@@ -98,7 +98,7 @@ class ClassificationTask(FineTuningTask):
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """Loss of one batch of augmented volumes."""
         loss = self.loss(self(batch["image"], batch.get("covariates")), batch["labels"])
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["image"]))
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["image"]), sync_dist=True)
         return loss
 
     def loss(self, outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> Tensor:

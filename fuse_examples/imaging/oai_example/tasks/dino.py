@@ -231,12 +231,12 @@ class DINOTask(pl.LightningModule):
         self._watch.load_state_dict(checkpoint.get(WATCHED, {}))
 
     def _watch_batch(self, loss: Tensor, outputs: Outputs, values: StepValues) -> None:
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         self.log_dict({f"dino/{name}": value for name, value in asdict(values).items()})
         figures = self._watch.batch_figures(
             self.criterion, loss, outputs.teacher_features, outputs.teacher_logits, outputs.student_logits, values.teacher_temperature
         )
-        self.log_dict(figures)
+        self.log_dict(figures, sync_dist=True)
 
     def on_train_epoch_start(self) -> None:
         """Begin the epoch's figures."""

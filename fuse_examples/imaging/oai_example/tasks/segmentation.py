@@ -107,7 +107,7 @@ class SegmentationTask(FineTuningTask):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Loss of one batch of augmented views."""
         loss = self._supervised(batch) if len(self.level_heads) else self.loss(self(batch["image"]), batch["mask"])
-        self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=len(batch["image"]))
+        self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=len(batch["image"]), sync_dist=True)
         return loss
 
     def _supervised(self, batch: dict[str, Tensor]) -> Tensor:

@@ -26,6 +26,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def fork_server_finds_modules() -> Iterator[None]:
+    """The server that children are forked from is a new process, which looks for modules in its environment's path."""
+    here = Path(__file__)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (here.parent, here.parents[2]))), prepend=os.pathsep)
+        yield
+
+
 @pytest.fixture(scope="session")
 def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `cases.csv`: 6 cases of fold 0, 3 of fold 1, 3 of fold 2, in five axis orders and tilts. Not to be written to."""

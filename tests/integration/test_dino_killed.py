@@ -1,10 +1,8 @@
 """Twenty pre-training runs killed with SIGKILL at random places and resumed with `auto` end with the bits of runs that were not."""
 
 import multiprocessing
-import os
 import random
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,8 @@ SETTINGS: dict[str, Any] = {
     "masking": {"patch_weight": 1.0},
 }
 
+pytestmark = pytest.mark.usefixtures("fork_server_finds_modules")
+
 
 def draw(number: int) -> tuple[Place, int, int, int]:
     """Place, accumulated batches, workers, and steps between checkpoints of the number-th run."""
@@ -40,15 +40,6 @@ def draw(number: int) -> tuple[Place, int, int, int]:
     # Checkpoints are written at the end of each epoch at least.
     what, most = rng.choice([("batch", EPOCHS * BATCHES), ("step", steps), ("checkpoint", EPOCHS)])
     return Place(what, rng.randrange(most)), accumulate, workers, rng.choice([1, 2, 3])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _server_finds_the_modules() -> Iterator[None]:
-    """The server that children are forked from is a new process, which looks for modules in its environment's path."""
-    here = Path(__file__)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (here.parent, here.parents[2]))), prepend=os.pathsep)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,7 @@
 """A study that is killed with SIGKILL again and again, and started again, ends with the table of one that nothing stopped."""
 
 import multiprocessing
-import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import killed_study
@@ -20,14 +18,7 @@ FORK.set_forkserver_preload(["killed_study"])
 # In the first run's training, in a second's, before a test's files, in between: each start goes on where the one before was killed.
 PLACES = (("file", 0), ("batch", 3), ("file", 4), ("batch", 1), ("file", 9), ("batch", 8), ("file", 16), ("file", 2), ("batch", 5))
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _server_finds_the_modules() -> Iterator[None]:
-    """The server that children are forked from is a new process, which looks for modules in its environment's path."""
-    here = Path(__file__)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (here.parent, here.parents[2]))), prepend=os.pathsep)
-        yield
+pytestmark = pytest.mark.usefixtures("fork_server_finds_modules")
 
 
 @pytest.fixture(scope="module")

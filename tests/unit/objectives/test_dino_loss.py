@@ -128,7 +128,8 @@ def test_center_means_over_all_samples_of_all_processes(monkeypatch: pytest.Monk
     """Two processes with one and three samples count as one with four."""
     here, there = torch.randn(2, 1, 5), torch.randn(2, 3, 5)
 
-    def add_the_other(total: torch.Tensor) -> None:
+    def add_the_other(total: torch.Tensor, op: object) -> None:
+        assert op == torch.distributed.ReduceOp.SUM
         total += torch.cat([there.sum(dim=(0, 1)), torch.tensor([6.0])])
 
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, f1_score
 
-from fuse_examples.imaging.oai_example.objectives.overlap import dice_per_class, joint_histogram
+from fuse_examples.imaging.oai_example.objectives.overlap import dice_per_region, joint_histogram
 
 
 @pytest.mark.parametrize("shape", [(7,), (5, 6), (3, 4, 5), (2, 3, 4, 5), (1, 1, 1)])
@@ -31,17 +31,17 @@ def test_memory_order_and_views_do_not_matter() -> None:
 def test_dice_equals_f1_and_follows_the_rule_for_absent_structures() -> None:
     generator = np.random.default_rng(1)
     truth, predicted = generator.integers(3, size=(2, 9, 9, 9))
-    dice = dice_per_class(joint_histogram(truth, predicted, 3))
+    dice = dice_per_region(joint_histogram(truth, predicted, 3), [(0,), (1,), (2,)])
     assert np.allclose(dice, f1_score(truth.ravel(), predicted.ravel(), average=None), atol=1e-15)
     truth, predicted = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 3])
-    dice = dice_per_class(joint_histogram(truth, predicted, 5))
+    dice = dice_per_region(joint_histogram(truth, predicted, 5), [(0,), (1,), (2,), (3,), (4,)])
     assert np.allclose(dice, [2 / 3, 4 / 5, 0, 0, np.nan], equal_nan=True)  # 2 missed, 3 invented, 4 in neither
 
 
 def test_empty_arrays_count_nothing() -> None:
     empty = np.zeros((0, 3, 3), dtype=np.uint8)
     assert joint_histogram(empty, empty, 3).sum() == 0
-    assert np.isnan(dice_per_class(joint_histogram(empty, empty, 3))).all()
+    assert np.isnan(dice_per_region(joint_histogram(empty, empty, 3), [(0,), (1, 2)])).all()
 
 
 def test_labels_that_do_not_fit_are_refused() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fuse_examples.imaging.oai_example.objectives.processes import any_process, weight_of_process
+from fuse_examples.imaging.oai_example.objectives.processes import rows_of_all, weight_of_process
 
 CPU = torch.device("cpu")
 
@@ -25,18 +25,16 @@ def test_the_mean_over_processes_of_weighted_means_is_the_mean_of_all_rows(monke
     total = 0.0
     for number, count in enumerate(counts):
         stand_in(monkeypatch, counts[:number] + counts[number + 1 :])
-        total += weight_of_process(count, CPU) * (float(rows[number].mean()) if count else 0.0)
-        assert any_process(count, CPU)
+        assert rows_of_all(count, CPU) == sum(counts)
+        total += weight_of_process(count, sum(counts)) * (float(rows[number].mean()) if count else 0.0)
     assert total / len(counts) == pytest.approx(float(torch.cat(rows).mean()), rel=1e-12)
 
 
 def test_where_no_process_holds_rows_all_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, [0, 0])
-    assert weight_of_process(0, CPU) == 0
-    assert not any_process(0, CPU)
+    assert rows_of_all(0, CPU) == 0
 
 
 def test_one_process_counts_for_itself() -> None:
-    assert (weight_of_process(3, CPU), weight_of_process(0, CPU)) == (1.0, 0.0)
-    assert any_process(3, CPU)
-    assert not any_process(0, CPU)
+    assert (rows_of_all(3, CPU), rows_of_all(0, CPU)) == (3, 0)
+    assert weight_of_process(3, 3) == 1.0

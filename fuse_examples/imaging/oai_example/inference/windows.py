@@ -48,7 +48,7 @@ def predict_slabs(
     weight = gaussian_weight(window).to(image.device)
     rows, *others = (window_starts(size, edge, overlap) for size, edge in zip(image.shape[1:], window, strict=True))
     columns = [tuple(slice(s, s + edge) for s, edge in zip(start, window[1:], strict=True)) for start in product(*others)]
-    # Passes of nearly equal size: a CPU takes far longer for the one window that would be left over than for its share of a batch.
+    # Passes of nearly equal size: in fp32 a CPU takes longer for the one window that would be left over than for its share of a batch.
     n_passes = -(-len(columns) // windows_at_once)
     groups = [columns[len(columns) * n // n_passes : len(columns) * (n + 1) // n_passes] for n in range(n_passes)]
     row_weight = torch.zeros(window[0], *image.shape[2:], device=image.device)

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fuse_examples.imaging.oai_example.objectives.processes import is_distributed
+
 _SMALLEST = 1e-8
 
 
@@ -37,7 +39,7 @@ def koleo_loss(features: Tensor) -> Tensor:
 
 def _of_all_processes(rows: Tensor) -> tuple[Tensor, int]:
     """The rows of all processes, through which gradients flow, and the index of this process's first."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()) or torch.distributed.get_world_size() == 1:
+    if not is_distributed() or torch.distributed.get_world_size() == 1:
         return rows, 0
     from torch.distributed.nn.functional import all_gather  # here: importing it without a process group warns on some platforms
 

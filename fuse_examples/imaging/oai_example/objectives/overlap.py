@@ -43,19 +43,16 @@ def joint_histogram(truth: NDArray[Any], predicted: NDArray[Any], num_classes: i
     return counts.reshape(num_classes, num_classes)
 
 
-def dice_per_class(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return Dice = 2 |T ∩ P| / (|T| + |P|) of each class, (K,), from a joint histogram (Dice, Ecology 1945).
-
-    NaN where a class is absent in both, 0 where it is absent in one.
-    """
-    sizes = counts.sum(axis=1) + counts.sum(axis=0)
-    dice = np.full(len(counts), np.nan)
-    np.divide(2 * np.diagonal(counts), sizes, out=dice, where=sizes > 0)
-    return dice
-
-
 def dice_per_region(counts: NDArray[np.int64], regions: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    """Return Dice of each region, (n,), a union of the labels of the joint histogram; NaN and 0 as in `dice_per_class`."""
+    """Return Dice = 2 |T ∩ P| / (|T| + |P|) of each region, (n,), from a joint histogram (Dice, Ecology 1945).
+
+    Args:
+        counts: see `joint_histogram`.
+        regions: the labels whose union each region is; one label for a structure of its own.
+
+    Returns:
+        NaN where a region is absent in both, 0 where it is absent in one.
+    """
     both = np.array([counts[np.ix_(region, region)].sum() for region in map(list, regions)])
     sizes = np.array([counts[region].sum() + counts[:, region].sum() for region in map(list, regions)])
     dice = np.full(len(sizes), np.nan)

@@ -16,22 +16,14 @@ def over_processes(value: Tensor, reduction: Reduction) -> Tensor:
     return value
 
 
-def weight_of_process(n_rows: int, device: torch.device) -> float:
-    """The factor for a mean over this process's rows, so that its mean over processes is the mean over all rows.
-
-    1 where all processes hold as many. 0 where none holds any, which tells all of them alike.
-    """
-    if not is_distributed():
-        return float(n_rows > 0)
-    total = float(over_processes(torch.tensor(float(n_rows), device=device), "sum"))
-    return n_rows * torch.distributed.get_world_size() / total if total else 0.0
+def rows_of_all(n_rows: int, device: torch.device) -> int:
+    """How many rows all processes hold together."""
+    return int(over_processes(torch.tensor(n_rows, device=device), "sum")) if is_distributed() else n_rows
 
 
-def any_process(n_rows: int, device: torch.device) -> bool:
-    """Whether some process holds rows."""
-    if not is_distributed():
-        return n_rows > 0
-    return bool(over_processes(torch.tensor(float(n_rows), device=device), "max") > 0)
+def weight_of_process(n_rows: int, n_of_all: int) -> float:
+    """The factor for a mean over this process's rows, so that its mean over processes is the mean over all rows, at least one."""
+    return n_rows * (torch.distributed.get_world_size() if is_distributed() else 1) / n_of_all
 
 
 def is_distributed() -> bool:

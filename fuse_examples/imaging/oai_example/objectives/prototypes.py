@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from fuse_examples.imaging.oai_example.objectives.processes import over_processes
 from fuse_examples.imaging.oai_example.objectives.sinkhorn import sinkhorn_knopp
 
 Views = Tensor | Sequence[Tensor]
@@ -65,9 +66,7 @@ class PrototypeLoss(nn.Module):
                 stays.
         """
         logits = at_least_float32(stacked(teacher_logits)).flatten(0, -2)
-        total = torch.cat([logits.sum(dim=0), logits.new_tensor([len(logits)])])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(total)
+        total = over_processes(torch.cat([logits.sum(dim=0), logits.new_tensor([len(logits)])]), "sum")
         if total[-1] > 0:
             mean = total[:-1] / total[-1]
             self.center.lerp_(mean.to(self.center.dtype), 1 - self.center_momentum)

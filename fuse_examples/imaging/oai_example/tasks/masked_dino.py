@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
 from fuse_examples.imaging.oai_example.objectives.patch_loss import PatchLoss
-from fuse_examples.imaging.oai_example.objectives.processes import any_process, is_distributed, weight_of_process
+from fuse_examples.imaging.oai_example.objectives.processes import is_distributed, rows_of_all, weight_of_process
 from fuse_examples.imaging.oai_example.objectives.reconstruction import reconstruction_loss
 from fuse_examples.imaging.oai_example.objectives.teacher import start_teacher
 from fuse_examples.imaging.oai_example.tasks.dino import DINOTask
@@ -126,14 +126,11 @@ class MaskedDINOTask(DINOTask):
     def _loss(self, outputs: Outputs, values: StepValues) -> Tensor:
         loss, device = super()._loss(outputs, values), outputs.teacher_logits.device
         n_masked = 0 if outputs.masked is None else len(outputs.masked.n_cells)
-        if not any_process(n_masked, device):
-            self._no_cells(outputs)
-            return loss if outputs.idle is None else loss + outputs.idle
-        weight = weight_of_process(n_masked, device)
+        n_of_all = rows_of_all(n_masked, device)
         if outputs.masked is not None:
-            return loss + weight * self._masked_loss(outputs.masked, values)
+            return loss + weight_of_process(n_masked, n_of_all) * self._masked_loss(outputs.masked, values)
         none = self._no_cells(outputs)
-        if self.patch_criterion is not None:
+        if self.patch_criterion is not None and n_of_all:
             for _ in ("the loss", "its figures"):  # others balance their cells for both, and wait for this process's
                 self.patch_criterion.teacher_probabilities(none, values.teacher_temperature)
         return loss if outputs.idle is None else loss + outputs.idle

@@ -17,12 +17,18 @@ def definition(features: np.ndarray) -> float:
     return -math.fsum(math.log(distance) for distance in nearest) / len(rows)
 
 
-@pytest.mark.parametrize(("n", "f"), [(2, 2), (2, 64), (7, 3), (33, 16)])
+@pytest.mark.parametrize(("n", "f"), [(2, 2), (2, 64), (7, 3), (33, 16), (8, 512)])
+@pytest.mark.parametrize("spread", [1.0, 0.1, 1e-3])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_equals_its_definition(n: int, f: int, dtype: torch.dtype) -> None:
-    features = np.random.default_rng(n * f).normal(size=(n, f)).astype(np.float32).astype(float)
-    result = koleo_loss(torch.from_numpy(features).to(dtype))
-    assert result.item() == pytest.approx(definition(features), rel=1e-6 if dtype == torch.float32 else 1e-10, abs=1e-6)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_equals_its_definition(n: int, f: int, spread: float, dtype: torch.dtype, autocast: bool) -> None:
+    """Also for features that hardly differ, as those of scans do at the start."""
+    rng = np.random.default_rng(n * f)
+    features = ((1 - spread) * rng.normal(size=f) + spread * rng.normal(size=(n, f))).astype(np.float32).astype(float)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        result = koleo_loss(torch.from_numpy(features).to(dtype))
+    assert result.dtype == dtype
+    assert result.item() == pytest.approx(definition(features), rel=1e-6 if dtype == torch.float32 else 1e-10, abs=1e-10)
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 12), scale=st.floats(1e-3, 1e3))

@@ -14,27 +14,29 @@ from fuse_examples.imaging.oai_example.objectives.reconstruction import hide, re
 SHAPE = (2, 3, 2, 3, 4)
 
 
-def example(seed: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+def example(seed: int, dtype: torch.dtype = torch.float64, shape: tuple[int, ...] = SHAPE) -> tuple[Tensor, Tensor, Tensor]:
     """Two images and a mask with both kinds of voxel in each view."""
     rng = np.random.default_rng(seed)
-    hidden = rng.random((2, 1, 2, 3, 4)) < rng.uniform(0.1, 0.9)
+    hidden = rng.random((shape[0], 1, *shape[2:])) < rng.uniform(0.1, 0.9)
     hidden[:, 0, 0, 0, 0], hidden[:, 0, 0, 0, 1] = True, False
-    one, other = (torch.from_numpy(rng.normal(size=SHAPE)).to(dtype) for _ in range(2))
+    one, other = (torch.from_numpy(rng.normal(size=shape)).to(dtype) for _ in range(2))
     return one, other, torch.from_numpy(hidden)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [SHAPE, (1, 1, 1, 1, 2), (3, 1, 4, 4, 4), (2, 2, 8, 16, 16)])
 @pytest.mark.parametrize("seed", range(4))
-def test_loss_equals_its_definition(seed: int, dtype: torch.dtype) -> None:
-    prediction, target, hidden = example(seed, dtype)
+def test_loss_equals_its_definition(seed: int, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    prediction, target, hidden = example(seed, dtype, shape)
     of_views = []
-    for view in range(2):
-        places = [place for place in np.ndindex(2, 3, 4) if hidden[view, 0][place]]
-        pairs = [(float(prediction[view, c][place]), float(target[view, c][place])) for c in range(3) for place in places]
+    for view in range(shape[0]):
+        places = [place for place in np.ndindex(shape[2:]) if hidden[view, 0][place]]
+        pairs = [(float(prediction[view, c][place]), float(target[view, c][place])) for c in range(shape[1]) for place in places]
         of_views.append(math.fsum(abs(p - t) for p, t in pairs) / len(pairs))
     found = reconstruction_loss(prediction, target, hidden)
     assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    assert found.item() == pytest.approx(math.fsum(of_views) / 2, rel=1e-6)
+    expected = math.fsum(of_views) / len(of_views)
+    assert found.item() == pytest.approx(expected, rel=1e-12 if dtype == torch.float64 else 1e-6, abs=0)
 
 
 @given(seed=st.integers(0, 10_000))

@@ -15,18 +15,19 @@ def network(seed: int = 0) -> nn.Sequential:
     )
 
 
-def used_network(seed: int = 0) -> nn.Sequential:
-    net = network(seed)
-    net(torch.randn(2, 1, 5, 5, 5))
+def used_network(seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Sequential:
+    net = network(seed).to(dtype)
+    net(torch.randn(2, 1, 5, 5, 5, dtype=dtype))
     return net
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.3, 0.5, 0.9, 0.996, 0.9995, 1.0])
-def test_parameters_and_statistics_follow_by_one_average(momentum: float) -> None:
-    student, teacher = used_network(0), used_network(1)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+def test_parameters_and_statistics_follow_by_one_average(momentum: float, dtype: torch.dtype, tolerance: float) -> None:
+    student, teacher = used_network(0, dtype), used_network(1, dtype)
     expected = {name: tensor.double().numpy().copy() for name, tensor in teacher.state_dict().items() if tensor.is_floating_point()}
     for _ in range(10):
-        student(torch.randn(2, 1, 5, 5, 5) * 3 + 1)  # moves the running statistics
+        student(torch.randn(2, 1, 5, 5, 5, dtype=dtype) * 3 + 1)  # moves the running statistics
         with torch.no_grad():
             for parameter in student.parameters():
                 parameter.add_(torch.randn_like(parameter))
@@ -36,7 +37,7 @@ def test_parameters_and_statistics_follow_by_one_average(momentum: float) -> Non
         update_teacher(student, teacher, momentum)
     assert {"1.running_mean", "1.running_var", "1.weight", "0.weight"} <= expected.keys()
     for name, values in expected.items():
-        np.testing.assert_allclose(teacher.state_dict()[name].numpy(), values, rtol=1e-6, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(teacher.state_dict()[name].numpy(), values, rtol=tolerance, atol=tolerance / 10, err_msg=name)
 
 
 def test_counters_are_copied() -> None:

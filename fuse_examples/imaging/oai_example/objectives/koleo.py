@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fuse_examples.imaging.oai_example.objectives.precision import in_float64
 from fuse_examples.imaging.oai_example.objectives.processes import is_distributed
 
 _SMALLEST = 1e-8
@@ -20,13 +21,15 @@ def koleo_loss(features: Tensor) -> Tensor:
         features: (B, F), one row a scan: views of one scan must not be kept apart. The rows of all processes are compared.
 
     Returns:
-        A scalar in float32 (float64 for float64 features). Its mean over processes with equal numbers of rows is the loss of all rows.
+        A scalar in float32 (float64 for float64 features), also under autocast. Its mean over processes with equal numbers of rows is the
+        loss of all rows.
     """
-    rows = features if features.dtype == torch.float64 else features.float()
-    rows = functional.normalize(rows, dim=-1)
+    # Of features that lie close together, half precision takes a wrong row for the nearest, and float32 loses digits of the distance.
+    rows = functional.normalize(in_float64(features), dim=-1)
     everyone, first = _of_all_processes(rows)
+    precision = torch.promote_types(features.dtype, torch.float32)
     if len(everyone) < 2:
-        return rows.sum() * 0.0
+        return rows.sum().to(precision) * 0.0
     with torch.no_grad():
         similarity = rows @ everyone.T
         own = torch.arange(len(rows), device=rows.device)
@@ -34,7 +37,8 @@ def koleo_loss(features: Tensor) -> Tensor:
         nearest = similarity.argmax(dim=1)
     squared = (rows - everyone[nearest]).square().sum(dim=1)
     apart = squared > _SMALLEST**2
-    return -0.5 * torch.log(torch.where(apart, squared, torch.ones_like(squared))).sum() / apart.sum().clamp_min(1)
+    loss = -0.5 * torch.log(torch.where(apart, squared, torch.ones_like(squared))).sum() / apart.sum().clamp_min(1)
+    return loss.to(precision)
 
 
 def _of_all_processes(rows: Tensor) -> tuple[Tensor, int]:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from fuse_examples.imaging.oai_example.objectives.precision import in_float64
 from fuse_examples.imaging.oai_example.objectives.processes import over_processes
 
 
@@ -27,13 +28,18 @@ def sinkhorn_knopp(logits: Tensor, temperature: float, n_iterations: int = 3) ->
     """
     if temperature <= 0 or n_iterations < 1:
         raise ValueError(f"temperature must be positive and n_iterations 1 or more, not {temperature} and {n_iterations}")
-    scaled = logits / temperature
-    # A process without rows takes part with what decides nothing.
-    largest = scaled.amax() if scaled.numel() else scaled.new_tensor(torch.finfo(scaled.dtype).min)
-    # One constant for all rows and processes: it cancels in the first scaling, and the exponential cannot overflow.
-    mass = torch.exp(scaled - over_processes(largest, "max"))
-    tiny = torch.finfo(mass.dtype).tiny
+    # At the small temperatures of teachers float32 loses the sixth digit, and exponentials of logits that lie far apart are zero, so that a
+    # prototype or a row would have no mass to be scaled.
+    logarithms = in_float64(logits) / temperature
     for _ in range(n_iterations):
-        mass = mass / (over_processes(mass.sum(dim=0), "sum") * mass.shape[1]).clamp_min(tiny)
-        mass = mass / mass.sum(dim=1, keepdim=True).clamp_min(tiny)
-    return mass
+        # Without the 1/K of each prototype, a constant that the rows' scaling takes out again.
+        logarithms = torch.log_softmax(logarithms - _log_sum_over_rows(logarithms), dim=1)
+    return logarithms.exp().to(logits.dtype)
+
+
+def _log_sum_over_rows(logarithms: Tensor) -> Tensor:
+    """log of the sum of exp(logarithms) over the rows of all processes, (K,)."""
+    # A process without rows takes part with what decides nothing.
+    lowest = logarithms.new_full((1, logarithms.shape[1]), torch.finfo(logarithms.dtype).min)
+    largest = over_processes(torch.cat([logarithms, lowest]).amax(dim=0), "max")
+    return largest + over_processes((logarithms - largest).exp().sum(dim=0), "sum").log()

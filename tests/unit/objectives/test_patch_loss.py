@@ -66,5 +66,5 @@ def test_the_centre_is_the_average_of_all_cells_and_stays_without_any() -> None:
 
 @pytest.mark.parametrize(("n_student", "n_teacher", "n_cells"), [(3, 2, [3]), (3, 3, [1, 1]), (3, 3, [3, 0])])
 def test_refuses_cells_that_are_not_those_of_the_views(n_student: int, n_teacher: int, n_cells: list[int]) -> None:
-    with pytest.raises(ValueError, match="must be of the same cells"):
+    with pytest.raises(ValueError, match="must be the same"):
         PatchLoss(4)(torch.zeros(n_student, 4), torch.zeros(n_teacher, 4), torch.tensor(n_cells), 0.1)

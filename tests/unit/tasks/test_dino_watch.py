@@ -21,7 +21,8 @@ def watch_of(batches: range, *, with_cells: bool) -> DINOWatch:
         generator = torch.Generator().manual_seed(number)
         features, teacher = torch.randn(4, 6, generator=generator), torch.randn(2, 2, 5, generator=generator)
         student = torch.randn(3, 2, 5, generator=generator)
-        watch.batch_figures(DINOLoss(5), torch.tensor(float(number)), features, teacher, student, 0.1)
+        criterion = DINOLoss(5)
+        watch.batch_figures(torch.tensor(float(number)), features, *criterion.distributions(student, teacher, 0.1), criterion.center)
         if with_cells:
             watch.patch_figures(torch.tensor(float(number)), torch.softmax(torch.randn(number + 1, 5, generator=generator), dim=-1))
     watch.step_done(skipped=False)

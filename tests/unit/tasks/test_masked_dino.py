@@ -322,14 +322,14 @@ def test_patches_under_a_teacher_at_temperature_1_are_uniform() -> None:
 def test_the_figures_of_an_epoch_are_means_over_its_batches_and_cells() -> None:
     """Against the masked cells of each batch, passed once more."""
     task, seen = make_task(reconstruction=0.0), []
-    of_patches = task.patch_criterion.forward
+    of_targets = task.patch_criterion.of_targets
 
-    def noted(student: Tensor, teacher: Tensor, n_cells: Tensor, temperature: float) -> Tensor:
-        loss = of_patches(student, teacher, n_cells, temperature)
-        seen.append((loss.item(), task.patch_criterion.teacher_probabilities(teacher, temperature).double()))
+    def noted(student: Tensor, probabilities: Tensor, n_cells: Tensor) -> Tensor:
+        loss = of_targets(student, probabilities, n_cells)
+        seen.append((loss.item(), probabilities.double()))
         return loss
 
-    task.patch_criterion.forward = noted
+    task.patch_criterion.of_targets = noted
     fit(task, max_epochs=1)
     figures = task._watch._of_patches()
     assert figures is not None

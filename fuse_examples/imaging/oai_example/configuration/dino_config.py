@@ -64,6 +64,11 @@ class MaskingSettings(Settings):
     patch_weight: NotNegative = inner(
         0.0, "Weight of masked self-distillation, which tells what the teacher says of each masked cell; 1 in 3DINO, 0 for none."
     )
+    patch_centering: Literal["moving_average", "sinkhorn"] = inner(
+        "sinkhorn",
+        "As centering, for masked cells. sinkhorn, as in DINOv2: with the moving average one prototype soon took all cells of a few "
+        "hundred scans.",
+    )
     reconstruction_weight: NotNegative = inner(
         0.0, "Weight of masked reconstruction, which also trains the decoder and exports it; 0 for none."
     )

@@ -27,10 +27,20 @@ class DINOLoss(PrototypeLoss):
         Raises:
             ValueError: shapes that do not fit together, or a single view, which leaves no pair.
         """
+        return cross_view_cross_entropy(*self.distributions(student_logits, teacher_logits, teacher_temperature))
+
+    def distributions(self, student_logits: Views, teacher_logits: Views, teacher_temperature: float) -> tuple[Tensor, Tensor]:
+        """What the loss compares, from the arguments of `forward`, for callers that also look at it: balancing a batch takes time.
+
+        Returns:
+            The teacher's probabilities (V_t, B, K), without gradient, and the logarithm of the student's (V_s, B, K).
+
+        Raises:
+            ValueError: as `forward`.
+        """
         student, teacher = stacked(student_logits), stacked(teacher_logits)
         self._check_shapes(student, teacher)
-        log_probabilities = self.student_log_probabilities(student)
-        return cross_view_cross_entropy(self.teacher_probabilities(teacher, teacher_temperature), log_probabilities)
+        return self.teacher_probabilities(teacher, teacher_temperature), self.student_log_probabilities(student)
 
     def _check_shapes(self, student: Tensor, teacher: Tensor) -> None:
         if student.ndim != 3 or teacher.ndim != 3 or student.shape[1:] != teacher.shape[1:] or student.shape[2] != self.center.shape[2]:

@@ -29,12 +29,15 @@ class PatchLoss(PrototypeLoss):
         Raises:
             ValueError: shapes that do not fit together, or a view without masked cells.
         """
-        if student_logits.shape != teacher_logits.shape or int(n_cells.sum()) != len(student_logits) or bool((n_cells < 1).any()):
+        return self.of_targets(student_logits, self.teacher_probabilities(teacher_logits, teacher_temperature), n_cells)
+
+    def of_targets(self, student_logits: Tensor, teacher_probabilities: Tensor, n_cells: Tensor) -> Tensor:
+        """The loss against the teacher's probabilities (N, K) instead of its logits, for callers that also look at them."""
+        if student_logits.shape != teacher_probabilities.shape or int(n_cells.sum()) != len(student_logits) or bool((n_cells < 1).any()):
             raise ValueError(
-                f"student logits {tuple(student_logits.shape)} and teacher logits {tuple(teacher_logits.shape)} must be of the same cells, "
-                f"{n_cells.tolist()} of each view"
+                f"the student's cells {tuple(student_logits.shape)} and the teacher's {tuple(teacher_probabilities.shape)} must be the "
+                f"same, {n_cells.tolist()} of each view"
             )
-        log_probabilities = self.student_log_probabilities(student_logits)
-        cross_entropy = -(self.teacher_probabilities(teacher_logits, teacher_temperature) * log_probabilities).sum(dim=-1)
+        cross_entropy = -(teacher_probabilities * self.student_log_probabilities(student_logits)).sum(dim=-1)
         shares = torch.repeat_interleave(1 / (n_cells * len(n_cells)).to(cross_entropy.dtype), n_cells)
         return (cross_entropy * shares).sum()

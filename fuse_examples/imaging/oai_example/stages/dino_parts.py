@@ -8,7 +8,6 @@ from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.models.heads import DINOProjectionHead
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
 from fuse_examples.imaging.oai_example.objectives.patch_loss import PatchLoss
-from fuse_examples.imaging.oai_example.objectives.prototypes import Centering
 from fuse_examples.imaging.oai_example.tasks.dino import DINOTask
 from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe
 from fuse_examples.imaging.oai_example.tasks.masked_dino import MaskedDINOTask, PatchParts, ReconstructionParts
@@ -23,13 +22,13 @@ def dino_task(config: DINOConfig, backbone: Backbone, recipe: DINORecipe | None 
         recipe: of training; a test needs none.
     """
     head = _head(config, backbone, use_batch_norm=config.head.use_batch_norm)
-    criterion, stop = DINOLoss(*_distributions(config)), config.on_collapse == "stop"
+    criterion, stop = DINOLoss(*_distributions(config), config.centering), config.on_collapse == "stop"
     masking, patch, reconstruction = config.masking, None, None
     if not masking.is_on:
         return DINOTask(backbone, head, criterion, recipe, stop_on_alarm=stop)
     if masking.patch_weight > 0:
         of_cells = _head(config, backbone, use_batch_norm=False)
-        patch = PatchParts(masking.patch_weight, of_cells, PatchLoss(*_distributions(config)))
+        patch = PatchParts(masking.patch_weight, of_cells, PatchLoss(*_distributions(config), masking.patch_centering))
     if masking.reconstruction_weight > 0:
         to_image = nn.Conv3d(backbone.decoder_dim, int(backbone.options["in_channels"]), kernel_size=1)
         reconstruction = ReconstructionParts(masking.reconstruction_weight, to_image)
@@ -49,8 +48,8 @@ def _head(config: DINOConfig, backbone: Backbone, *, use_batch_norm: bool) -> DI
     )
 
 
-def _distributions(config: DINOConfig) -> tuple[int, float, float, Centering]:
-    return number(config.head.n_prototypes), config.student_temperature, config.center_momentum, config.centering
+def _distributions(config: DINOConfig) -> tuple[int, float, float]:
+    return number(config.head.n_prototypes), config.student_temperature, config.center_momentum
 
 
 def with_decoder_of(config: DINOConfig) -> bool:

@@ -15,7 +15,7 @@ from torch.optim import AdamW, Optimizer
 
 from fuse_examples.imaging.oai_example.errors import UserError
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
-from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
+from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss, cross_view_cross_entropy
 from fuse_examples.imaging.oai_example.objectives.koleo import koleo_loss
 from fuse_examples.imaging.oai_example.objectives.prototypes import PrototypeLoss
 from fuse_examples.imaging.oai_example.objectives.teacher import start_teacher, update_teacher
@@ -126,8 +126,9 @@ class DINOTask(pl.LightningModule):
         return self._loss(self._both_networks(batch), self.values_at(self.trainer.global_step))
 
     def _loss(self, outputs: Outputs, values: StepValues) -> Tensor:
-        loss: Tensor = self.criterion(outputs.student_logits, outputs.teacher_logits, values.teacher_temperature)
-        self._watch_batch(loss.detach(), outputs, values)
+        distributions = self.criterion.distributions(outputs.student_logits, outputs.teacher_logits, values.teacher_temperature)
+        loss = cross_view_cross_entropy(*distributions)
+        self._watch_batch(loss.detach(), outputs.teacher_features, distributions, values)
         if self.recipe.koleo_weight > 0:
             koleo = torch.stack([koleo_loss(view) for view in outputs.student_features]).mean()
             self.log("train/koleo", koleo.detach())
@@ -230,13 +231,10 @@ class DINOTask(pl.LightningModule):
         """Take it up. Checkpoints of earlier versions lack it; their epoch's figures then cover what is left of it."""
         self._watch.load_state_dict(checkpoint.get(WATCHED, {}))
 
-    def _watch_batch(self, loss: Tensor, outputs: Outputs, values: StepValues) -> None:
+    def _watch_batch(self, loss: Tensor, features: Tensor, distributions: tuple[Tensor, Tensor], values: StepValues) -> None:
         self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         self.log_dict({f"dino/{name}": value for name, value in asdict(values).items()})
-        figures = self._watch.batch_figures(
-            self.criterion, loss, outputs.teacher_features, outputs.teacher_logits, outputs.student_logits, values.teacher_temperature
-        )
-        self.log_dict(figures, sync_dist=True)
+        self.log_dict(self._watch.batch_figures(loss, features, *distributions, self.criterion.center), sync_dist=True)
 
     def on_train_epoch_start(self) -> None:
         """Begin the epoch's figures."""

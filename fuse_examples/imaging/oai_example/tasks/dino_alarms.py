@@ -109,7 +109,7 @@ def _uniform_patches(figures: PatchFigures) -> Alarm | None:
     if not _is_uniform(figures):
         return None
     seen = f"on masked cells {_at_ln_k(figures)}: every cell gets the same uniform output."
-    return Alarm("uniform patch collapse", seen, "Lower teacher_temperature or learning_rate, or set centering: sinkhorn.")
+    return Alarm("uniform patch collapse", seen, "Lower teacher_temperature, learning_rate or masking.patch_weight.")
 
 
 def _is_uniform(figures: EpochFigures | PatchFigures) -> bool:
@@ -136,7 +136,11 @@ def _one_prototype_of_patches(figures: PatchFigures) -> Alarm | None:
         f"on masked cells one prototype of {figures.n_prototypes} takes {figures.largest_share:.0%} of the teacher's output: every cell "
         "gets the same."
     )
-    return Alarm("one-prototype patch collapse", seen, "Lower center_momentum, set centering: sinkhorn, or raise teacher_temperature.")
+    return Alarm(
+        "one-prototype patch collapse",
+        seen,
+        "Set masking.patch_centering: sinkhorn, raise teacher_temperature, or lower masking.patch_weight.",
+    )
 
 
 def _dimensional(figures: EpochFigures) -> Alarm | None:

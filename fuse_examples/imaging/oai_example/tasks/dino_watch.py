@@ -9,7 +9,6 @@ from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from fuse_examples.imaging.oai_example.objectives import collapse
-from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
 from fuse_examples.imaging.oai_example.objectives.processes import is_distributed
 from fuse_examples.imaging.oai_example.tasks.dino_alarms import EpochFigures, PatchFigures
 
@@ -52,30 +51,27 @@ class DINOWatch:
     @torch.no_grad()
     def batch_figures(
         self,
-        criterion: DINOLoss,
         loss: Tensor,
         features: Tensor,
-        teacher_logits: Tensor,
-        student_logits: Tensor,
-        teacher_temperature: float,
+        probabilities: Tensor,
+        log_probabilities: Tensor,
+        center: Tensor,
     ) -> dict[str, Tensor]:
         """Take note of one batch and return its figures by logged name.
 
         Args:
-            criterion: the loss, for its temperatures and centre.
             loss: the batch's.
             features: the teacher's, (V_t * B, F).
-            teacher_logits: (V_t, B, K).
-            student_logits: (V_s, B, K).
-            teacher_temperature: the step's.
+            probabilities: the teacher's over the prototypes, (V_t, B, K).
+            log_probabilities: logarithm of the student's, (V_s, B, K).
+            center: of the teacher's logits.
         """
-        probabilities = criterion.teacher_probabilities(teacher_logits, teacher_temperature)
-        log_probabilities = criterion.student_log_probabilities(student_logits)
+        log_probabilities = log_probabilities.detach()
         figures = {
             "dino/teacher_entropy": collapse.mean_entropy(probabilities),
             "dino/student_entropy": collapse.mean_entropy(log_probabilities.exp()),
             "dino/kl": collapse.teacher_student_divergence(probabilities, log_probabilities),
-            "dino/center_norm": criterion.center.norm(),
+            "dino/center_norm": center.norm(),
         }
         if loss.isfinite():  # a damaged volume is counted, and leaves the other figures alone
             self._take(probabilities, features, {"loss": loss.detach()} | figures)

@@ -131,8 +131,8 @@ class MaskedDINOTask(DINOTask):
             return loss + weight_of_process(n_masked, n_of_all) * self._masked_loss(outputs.masked, values)
         none = self._no_cells(outputs)
         if self.patch_criterion is not None and n_of_all:
-            for _ in ("the loss", "its figures"):  # others balance their cells for both, and wait for this process's
-                self.patch_criterion.teacher_probabilities(none, values.teacher_temperature)
+            # Others balance their cells, and wait for this process's.
+            self.patch_criterion.teacher_probabilities(none, values.teacher_temperature)
         return loss if outputs.idle is None else loss + outputs.idle
 
     def _no_cells(self, outputs: Outputs) -> Tensor:
@@ -145,8 +145,8 @@ class MaskedDINOTask(DINOTask):
     def _masked_loss(self, masked: MaskedOutputs, values: StepValues) -> Tensor:
         loss = masked.target.new_zeros(())
         if self.patch_criterion is not None and masked.student_cells is not None and masked.teacher_cells is not None:
-            patch = self.patch_criterion(masked.student_cells, masked.teacher_cells, masked.n_cells, values.teacher_temperature)
             probabilities = self.patch_criterion.teacher_probabilities(masked.teacher_cells, values.teacher_temperature)
+            patch = self.patch_criterion.of_targets(masked.student_cells, probabilities, masked.n_cells)
             self.log_dict({"train/patch": patch.detach(), **self._watch.patch_figures(patch.detach(), probabilities)})
             self._pending_cells.append(masked.teacher_cells)
             loss = loss + self.patch_weight * patch

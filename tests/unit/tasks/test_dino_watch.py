@@ -34,10 +34,8 @@ def in_two_processes(monkeypatch: pytest.MonkeyPatch, here: DINOWatch, there: DI
     def all_gather_object(states: list[Any], state: Any) -> None:
         states[:] = [copy.deepcopy(state), there.state_dict()]
 
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "all_gather_object", all_gather_object)
-    return here.epoch_figures(NETWORK, NETWORK)
+    return here.epoch_figures(NETWORK, NETWORK, 2)
 
 
 @pytest.mark.parametrize("cells", [True, False])

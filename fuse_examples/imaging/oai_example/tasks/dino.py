@@ -242,7 +242,7 @@ class DINOTask(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's figures, and raise its alarms."""
-        figures = self._watch.epoch_figures(self.student_backbone, self.teacher_backbone)
+        figures = self._watch.epoch_figures(self.student_backbone, self.teacher_backbone, self.trainer.world_size)
         if figures is not None:
             logged = {"effective_rank": figures.effective_rank, "prototypes_used": figures.prototypes_used}
             logged["skipped_steps"] = float(figures.n_skipped)

@@ -9,8 +9,8 @@ from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from fuse_examples.imaging.oai_example.objectives import collapse
-from fuse_examples.imaging.oai_example.objectives.processes import is_distributed
 from fuse_examples.imaging.oai_example.tasks.dino_alarms import EpochFigures, PatchFigures
+from fuse_examples.imaging.oai_example.training.gathering import states_of_all
 
 FEATURE_ROWS = 1024
 """How many of the teacher's latest features the effective rank is of."""
@@ -110,12 +110,12 @@ class DINOWatch:
         self._n_steps += 1
         self._n_skipped += skipped
 
-    def epoch_figures(self, student: nn.Module, teacher: nn.Module) -> EpochFigures | None:
-        """What the epoch has shown in all processes, which so raise the same alarms.
+    def epoch_figures(self, student: nn.Module, teacher: nn.Module, world_size: int = 1) -> EpochFigures | None:
+        """What the epoch has shown in all processes, `world_size` of them, which so raise the same alarms.
 
         None where no batch had a finite loss and no step was skipped.
         """
-        together = _together(_of_all_processes(self.state_dict()))
+        together = _together(states_of_all(self.state_dict(), world_size))
         return together._figures(student, teacher)
 
     def _figures(self, student: nn.Module, teacher: nn.Module) -> EpochFigures | None:
@@ -147,14 +147,6 @@ class DINOWatch:
             largest_share=float(self._patch_distribution.max() / self._n_cells),
             n_prototypes=len(self._patch_distribution),
         )
-
-
-def _of_all_processes(state: dict[str, Any]) -> list[dict[str, Any]]:
-    if not is_distributed():
-        return [state]
-    states: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(states, move_data_to_device(state, torch.device("cpu")))
-    return states
 
 
 def _together(states: Sequence[Mapping[str, Any]]) -> DINOWatch:

@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from fuse_examples.imaging.oai_example.errors import ConfigError, WeightsError
 from fuse_examples.imaging.oai_example.training.checkpoints import FORMAT_VERSION, PROJECT
+from fuse_examples.imaging.oai_example.training.gathering import states_of_all
 from fuse_examples.imaging.oai_example.training.interruption import Interrupted, Interruption
 from fuse_examples.imaging.oai_example.training.safe_files import copy_whole, write_json
 from fuse_examples.imaging.oai_example.training.seeding import random_state, restore_random_state
@@ -137,7 +138,7 @@ class CheckpointWriter(Checkpoint):
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the project's entry, the state of the random numbers of each rank, and whether early stopping has ended the run."""
         checkpoint[PROJECT] = {**self.project, "format_version": FORMAT_VERSION}
-        checkpoint["random_state"] = _of_all_ranks(random_state(), trainer.world_size)
+        checkpoint["random_state"] = states_of_all(random_state(), trainer.world_size)
         checkpoint["stopped_early"] = trainer.should_stop
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -243,11 +244,3 @@ def check_epochs(done: int, wanted: int, path: object) -> None:
     """Refuse an `n_epochs` that a run has left behind already. Raises ConfigError."""
     if done > wanted:
         raise ConfigError(f"n_epochs: {wanted}, but {path} has trained for {done} epochs. Give n_epochs of {done} or more.")
-
-
-def _of_all_ranks(state: dict[str, Any], world_size: int) -> list[dict[str, Any]]:
-    if world_size == 1:
-        return [state]
-    states: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(states, state)
-    return states

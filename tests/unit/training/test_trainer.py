@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric.plugins.environments import SLURMEnvironment
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny import TinyTask, tiny_run
@@ -36,6 +37,22 @@ def test_instruction_sets_are_whole_words_of_the_processors_list(tmp_path: Path)
     assert cpu_has("avx512_bf16", tmp_path / "cpuinfo")
     assert not cpu_has("amx_bf16", tmp_path / "cpuinfo")
     assert not cpu_has("avx512_bf16", tmp_path / "missing")
+
+
+def test_in_a_slurm_job_signals_are_left_alone_and_the_job_is_not_queued_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning's own handlers would call `scontrol requeue` for every job, asked or not."""
+    for name, value in {"NTASKS": "1", "JOB_NAME": "pretrain", "JOB_ID": "7", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    seen = []
+
+    class Look(TinyTask):
+        def on_train_start(self) -> None:
+            environment = self.trainer._accelerator_connector.cluster_environment
+            assert isinstance(environment, SLURMEnvironment), "Lightning has not seen the job"
+            seen.extend(signal.getsignal(signum) for signum in (signal.SIGUSR1, signal.SIGTERM))
+
+    tiny_run(tmp_path, Look([1]), n_epochs=1)
+    assert seen == [signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGTERM)] == [signal.SIG_DFL, signal.SIG_DFL]
 
 
 def test_a_run_is_quiet_and_leaves_signals_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

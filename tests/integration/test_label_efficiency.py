@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,8 @@ from fuse_examples.imaging.oai_example.stages import label_efficiency as stage
 from fuse_examples.imaging.oai_example.stages.study.grid import Cell
 from fuse_examples.imaging.oai_example.stages.study.scheduling import Broken
 from fuse_examples.imaging.oai_example.training.interruption import Interrupted
+
+ROOT = Path(__file__).parents[2]
 
 
 def in_this_process(
@@ -68,7 +73,7 @@ def words_of(results: Path, kind: str, **changes: Any) -> list[str]:
 
 
 def start(results: Path, kind: str, *, check: bool = False, **changes: Any) -> int:
-    shipped = Path(__file__).parents[2] / "configs" / "label_efficiency_config.yaml"
+    shipped = ROOT / "configs" / "label_efficiency_config.yaml"
     return run_entry(
         lambda: stage.label_efficiency(load_config(LabelEfficiencyConfig, shipped, words_of(results, kind, **changes)), check=check)
     )
@@ -201,6 +206,26 @@ def test_seeds_can_be_added_and_other_changes_are_refused(studied: Path, results
         assert f"{key}: {now} differs from {then}, with which the study in {studied} was begun" in message
     assert start(results, "segmentation", initialisations={"scratch": {}, "dino": {}}) == 2
     assert "initialisations.dino (checksum of the file): nothing (null) differs from" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_clearml_gets_the_grid_as_a_table_and_no_patient(studied: Path, results: Path, tmp_path: Path) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CLEARML", "TRAINS")) and "proxy" not in name.lower()}
+    environment = {**kept, "HOME": str(tmp_path), "CLEARML_OFFLINE_MODE": "1"}
+    shipped = ROOT / "configs" / "label_efficiency_config.yaml"
+    words = words_of(results, "segmentation", clearml=True, clearml_project_name="knees")
+    script = ROOT / "fuse_examples" / "imaging" / "oai_example" / "downstream" / "label_efficiency.py"
+    command = [sys.executable, str(script), "--config", str(shipped), *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    sent = "\n".join(path.read_text() for path in (tmp_path / ".clearml").rglob("*.json*"))
+    plots = [event for line in sent.splitlines() if line.startswith("[") for event in json.loads(line) if event.get("metric") == "runs"]
+    columns = json.loads(plots[-1]["plot_str"])["data"][0]
+    header, table = columns["header"]["values"], rows_of(studied / "study.csv")
+    assert header == list(table[0])
+    for name, values in zip(header, columns["cells"]["values"], strict=True):
+        assert [str(value) for value in values] == [row[name] for row in table], name
+    assert "subject0" not in sent
 
 
 def test_a_leak_is_refused_before_anything_starts(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

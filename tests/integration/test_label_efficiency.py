@@ -269,7 +269,8 @@ def test_what_would_make_cells_unlike_each_other_is_refused(results: Path, capsy
 
 @pytest.mark.slow
 def test_classification_by_auc_with_every_class_in_every_subset(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    changes = {"budgets": [2, 4], "seeds": [3], "learning_rates": [1e-3]}
+    gently = {"dino_weights": str(results / "dino" / "backbone.safetensors"), "layer_decay": 0.75}
+    changes = {"budgets": [2, 4], "seeds": [3], "learning_rates": [1e-3], "initialisations": {"scratch": {}, "dino": gently}}
     assert start(results, "classification", budgets=[1, 4], seeds=[3], learning_rates=[1e-3], experiment="one") == 2
     assert "budgets: 1 with seed 3: " in capsys.readouterr().err
     assert start(results, "classification", **changes) == 0
@@ -283,6 +284,7 @@ def test_classification_by_auc_with_every_class_in_every_subset(results: Path, c
         assert float(row["score"]) == pytest.approx(expected)
         assert row["metric"] == "AUC of size"
         assert config_of(run)["positive_class"] == {"size": positive}
+        assert config_of(run)["layer_decay"] == (0.75 if row["initialisation"] == "dino" else 1.0)
     subset = rows_of(study / "subsets" / "n2_seed3.csv")
     for fold in ("train", "val"):
         assert {row["size"] for row in subset if row["fold"] == fold} == {"large", "small"}

@@ -21,7 +21,7 @@ from fuse_examples.imaging.oai_example.tasks.segmentation import SegmentationRec
 TASKS = pytest.mark.parametrize("kind", ["classification", "segmentation"])
 
 
-def task_of(kind: str, **gentle: Any) -> FineTuningTask:
+def task_of(kind: str, *, new_decoder: bool = False, **gentle: Any) -> FineTuningTask:
     torch.manual_seed(0)
     if kind == "classification":
         backbone = UNet3D(width=2, with_decoder=False)
@@ -29,7 +29,7 @@ def task_of(kind: str, **gentle: Any) -> FineTuningTask:
         return ClassificationTask(backbone, heads, {"size": ClassObjective([1.0, 1.0])}, ClassificationRecipe(1e-2, 2e-2, 0.1, 0, **gentle))
     backbone = UNet3D(width=2)
     recipe = SegmentationRecipe(1e-2, 0.1, 0, None, 0.5, **gentle)
-    return SegmentationTask(backbone, SegmentationHead(backbone.decoder_dim, 2), DiceCELoss(2), ["ball"], recipe)
+    return SegmentationTask(backbone, SegmentationHead(backbone.decoder_dim, 2), DiceCELoss(2), ["ball"], recipe, new_decoder=new_decoder)
 
 
 def states_after_each_epoch(task: FineTuningTask, n_epochs: int, brightness: float = 0.5) -> list[dict[str, Tensor]]:
@@ -77,6 +77,39 @@ def test_one_that_is_frozen_for_good_never_learns(kind: str) -> None:
     before, *_, last = states_after_each_epoch(task, 2)
     assert moved(before, last, "backbone.") == set()
     assert not any(parameter.requires_grad for parameter in task.backbone.parameters())
+
+
+@pytest.mark.parametrize("freeze", [True, 1])
+def test_a_new_decoder_learns_beside_a_frozen_encoder(freeze: bool | int) -> None:
+    task = task_of("segmentation", freeze_backbone=freeze, reestimate_norm_statistics="never", new_decoder=True)
+    before, first, second = states_after_each_epoch(task, 2)
+    encoder = {f"backbone.{name}" for name in task.backbone.encoder_parameter_names()}
+    decoder = {f"backbone.{name}" for name in task.backbone.decoder_parameter_names()}
+    assert moved(before, first, "backbone.") == decoder  # parameters, statistics and their counters
+    assert moved(first, second, "backbone.") == (decoder if freeze is True else encoder | decoder)
+
+
+def test_a_new_decoder_is_known_to_a_run_that_is_gone_on_with() -> None:
+    begun = task_of("segmentation", freeze_backbone=True, new_decoder=True)
+    checkpoint: dict[str, Any] = {}
+    begun.on_save_checkpoint(checkpoint)
+    resumed = task_of("segmentation", freeze_backbone=True)
+    assert resumed.decoder_is_frozen
+    resumed.on_load_checkpoint(checkpoint)
+    assert not resumed.decoder_is_frozen
+    learn = {name for name, parameter in resumed.backbone.named_parameters() if parameter.requires_grad}
+    assert learn == {name for name, _ in resumed.backbone.named_parameters() if resumed.backbone.is_decoder_key(name)}
+    resumed.on_load_checkpoint({})  # of a version that froze the decoder
+    assert not any(parameter.requires_grad for parameter in resumed.backbone.parameters())
+
+
+def test_statistics_of_a_frozen_encoder_are_taken_anew_without_the_decoder() -> None:
+    task = task_of("segmentation", freeze_backbone=True, reestimate_norm_statistics="always", new_decoder=True)
+    decoder = {name: value.clone() for name, value in task.backbone.state_dict().items() if task.backbone.is_decoder_key(name)}
+    before, first = states_after_each_epoch(task, 1)
+    statistics = {f"backbone.{name}" for name in task.backbone.encoder_parameter_names() if name.endswith(("running_mean", "running_var"))}
+    assert {name for name in moved(before, first, "backbone.") if not task.backbone.is_decoder_key(name[9:])} == statistics
+    assert all(torch.equal(value, before[f"backbone.{name}"]) for name, value in decoder.items())
 
 
 @TASKS

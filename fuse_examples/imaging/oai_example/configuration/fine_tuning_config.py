@@ -27,7 +27,8 @@ class FineTuningConfig(StageConfig):
     report_by: Names = data((), "Columns of the CSV file, such as sex or site, by whose values test metrics are given as well.")
     freeze_backbone: Flag | Positive = weights(
         False,
-        "true: only what follows it learns. A number: so in the first so many epochs, then all. false: all from the start.",
+        "true: only what follows it learns, and a decoder for which there are no weights. A number: so in the first so many epochs, then "
+        "all. false: all from the start.",
     )
     reestimate_norm_statistics: Literal["auto", "always", "never"] = weights(
         "auto",

@@ -23,7 +23,7 @@ from fuse_examples.imaging.oai_example.configuration.script_config import Script
 from fuse_examples.imaging.oai_example.configuration.settings import REQUIRED, machine, run, study, training
 from fuse_examples.imaging.oai_example.configuration.wording import Meaning, did_you_mean, listed, shown
 
-OF_AN_INITIALISATION = ("dino_weights", "suprem_weights", "freeze_backbone", "reestimate_norm_statistics")
+OF_AN_INITIALISATION = ("dino_weights", "suprem_weights", "freeze_backbone", "reestimate_norm_statistics", "layer_decay")
 """Settings of the stage in which initialisations may differ; in all else they are alike."""
 
 
@@ -107,7 +107,7 @@ class LabelEfficiencyConfig(ScriptConfig):
     initialisations: Initialisations = study(
         REQUIRED,
         "What runs start from, by name: {} for random numbers, or dino_weights or suprem_weights with a file; with freeze_backbone: true "
-        "the backbone stays as it is. The first is what the others are compared with.",
+        "the backbone stays as it is, and layer_decay below 1 changes it less. The first is what the others are compared with.",
     )
     target: Text | None = study(None, "Column of cls_targets whose score is compared. null: the first.")
     budgets: Budgets = study(

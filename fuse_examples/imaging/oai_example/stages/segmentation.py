@@ -78,21 +78,25 @@ def train(config: SegmentationConfig, interruption: Interruption, *, check: bool
     config, run, weights = start.config, start.run, start.weights
     backbone = build_configured_backbone(config, with_decoder=True)
     report = weights.load_into(backbone)
+    new_decoder = report is None or report.decoder.share < 1
     cases = open_cases(config, masks=True, extra=config.report_by, mask_affine=config.mask_affine)
     seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     config, plan = planned(resolved(config, backbone), backbone, cases)
+    plan = (*plan, *_what_is_frozen(config, new_decoder=new_decoder))
     for key, size in _sizes(config).items():
         check_size(backbone, size, key)
     preprocessing = preprocessing_of(config, config.resize_to, config.patch_size, config.spacing)
     if check:
         data = _training_data(config, cases, preprocessing, None)
-        return try_out(config, segmentation_task(config, backbone), data, cases, [*plan, *_facts(config, data, backbone)])
+        return try_out(
+            config, segmentation_task(config, backbone, new_decoder=new_decoder), data, cases, [*plan, *_facts(config, data, backbone)]
+        )
     with run.opened(config.dump(), (*start.notes, *seen, *plan)) as environment:
         keep_report(report, run.folder)
         writer = fit_run(
             config,
             run,
-            segmentation_task(config, backbone),
+            segmentation_task(config, backbone, new_decoder=new_decoder),
             _training_data(config, cases, preprocessing, run.folder),
             project=project_entry(
                 STAGE,
@@ -208,8 +212,14 @@ def _stored(config: SegmentationConfig, cases: OpenedCases, folder: Path | None)
     return store_cases(config, cases, folder, num_classes=config.num_classes, mask_takes_image_affine=whose_affine)
 
 
-def segmentation_task(config: SegmentationConfig, backbone: Backbone) -> SegmentationTask:
-    """The task that a resolved configuration describes, around a backbone."""
+def _what_is_frozen(config: SegmentationConfig, *, new_decoder: bool) -> tuple[str, ...]:
+    if config.freeze_backbone is False or not new_decoder or config.resume_training_from is not None:
+        return ()
+    return ("freeze_backbone: the encoder is frozen; the decoder, for which there are no weights, learns from the start",)
+
+
+def segmentation_task(config: SegmentationConfig, backbone: Backbone, *, new_decoder: bool = False) -> SegmentationTask:
+    """The task that a resolved configuration describes, around a backbone whose decoder may be new."""
     assert config.orientation is not None  # resolved, or the checkpoint's
     mirrored = flippable_axes(config.augmentation.flip_axes, config.orientation) if config.mirror_in_test else ()
     recipe = SegmentationRecipe(
@@ -232,7 +242,7 @@ def segmentation_task(config: SegmentationConfig, backbone: Backbone) -> Segment
     independent = config.activation == "sigmoid"
     dims = (backbone.decoder_dim, *(_level_dims(backbone) if config.deep_supervision else ()))
     head, *level_heads = (SegmentationHead(dim, len(config.structures) + 1, independent) for dim in dims)
-    return SegmentationTask(backbone, head, _loss(config), config.structures, recipe, level_heads)
+    return SegmentationTask(backbone, head, _loss(config), config.structures, recipe, level_heads, new_decoder=new_decoder)
 
 
 def _level_dims(backbone: Backbone) -> tuple[int, ...]:

@@ -24,19 +24,34 @@ class FineTuningTask(pl.LightningModule):
         freeze_backbone: True for good; a number for so many epochs, after which it learns with everything else.
         reestimate_norm_statistics: when a frozen backbone's running statistics are taken anew from the training cases before the first
             step: "auto" where those of its source do not fit (`objectives.norm_statistics`).
+        new_decoder: whether the decoder starts from random numbers. It then learns from the start, beside a frozen encoder: a head on a
+            random decoder that stays as it is could learn next to nothing.
     """
 
-    def __init__(self, backbone: Backbone, freeze_backbone: bool | int, reestimate_norm_statistics: Reestimation) -> None:
+    def __init__(
+        self, backbone: Backbone, freeze_backbone: bool | int, reestimate_norm_statistics: Reestimation, *, new_decoder: bool = False
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self._freeze, self._reestimate = freeze_backbone, reestimate_norm_statistics
-        if freeze_backbone is True:
-            backbone.requires_grad_(False)
+        self._start_with(new_decoder=new_decoder)
+
+    def _start_with(self, *, new_decoder: bool) -> None:
+        self._new_decoder = new_decoder
+        if self._freeze is not True:
+            return
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(new_decoder and self.backbone.is_decoder_key(name))
 
     @property
     def backbone_is_frozen(self) -> bool:
         """Whether the backbone does not learn in the current epoch."""
         return is_frozen(self._freeze, self.current_epoch)
+
+    @property
+    def decoder_is_frozen(self) -> bool:
+        """Whether the decoder does not learn in the current epoch."""
+        return self.backbone_is_frozen and not self._new_decoder
 
     def features(self, image: Tensor) -> Tensor:
         """What the head is given of (B, C, D, H, W) images; without a graph while the backbone is frozen."""
@@ -47,6 +62,10 @@ class FineTuningTask(pl.LightningModule):
     def _features(self, image: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def _pass_through_frozen(self, image: Tensor) -> object:
+        """A pass through the layers that are frozen."""
+        return self._features(image) if self.decoder_is_frozen else self.backbone.encode(image)
+
     def backbone_groups(self, learning_rate: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
         """The backbone's parameter groups for AdamW."""
         distances = self.backbone.distances() if layer_decay != 1 else {}
@@ -55,14 +74,20 @@ class FineTuningTask(pl.LightningModule):
     def train(self, mode: bool = True) -> "FineTuningTask":
         """Set the mode; a frozen backbone stays in evaluation mode, so that its normalisation keeps its statistics."""
         super().train(mode)
-        if self.backbone_is_frozen:
-            self.backbone.eval()
+        if mode:
+            self._train_backbone()
         return self
+
+    def _train_backbone(self) -> None:
+        self.backbone.train(not self.backbone_is_frozen)
+        for name, module in self.backbone.named_modules():
+            if self._new_decoder and self.backbone.is_decoder_key(f"{name}."):
+                module.train()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Thaw the backbone when its epoch has come, also where a run is resumed in the middle of it."""
         if self.backbone.training == self.backbone_is_frozen:
-            self.backbone.train(not self.backbone_is_frozen)
+            self._train_backbone()
 
     def on_train_start(self) -> None:
         """Take a frozen backbone's statistics anew where they do not fit, unless the run is resumed."""
@@ -70,7 +95,7 @@ class FineTuningTask(pl.LightningModule):
             return
         images = (batch["image"] for batch in first_batches(self.trainer, self.device, lambda batch: len(batch["image"])))
         with self.trainer.precision_plugin.forward_context():
-            share = reestimate_statistics(self.backbone, self._features, images, always=self._reestimate == "always")
+            share = reestimate_statistics(self.backbone, self._pass_through_frozen, images, always=self._reestimate == "always")
         if share is None:
             log.info("norm statistics: the frozen backbone keeps none")
             return

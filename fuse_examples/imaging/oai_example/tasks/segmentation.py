@@ -1,8 +1,8 @@
 """Fine-tuning a backbone to segment: where network, loss and Dice meet."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -21,6 +21,10 @@ from fuse_examples.imaging.oai_example.models.padding import pad
 from fuse_examples.imaging.oai_example.tasks.fine_tuning import FineTuningTask, Reestimation
 from fuse_examples.imaging.oai_example.tasks.segmentation_scores import ValidationScores
 from fuse_examples.imaging.oai_example.training.optimisation import adamw_with_schedule, parameter_groups
+
+Decoded = TypeVar("Decoded", Tensor, list[Tensor])
+NEW_DECODER = "new_decoder"
+"""Entry of checkpoints: whether the decoder started from random numbers."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class SegmentationTask(FineTuningTask):
         level_heads: for deep supervision, a head for each of the backbone's `level_dims`; none without it.
         structure_names: of labels 1 to K - 1, for logging.
         recipe: learning rate, schedule, windows and what is done to predictions.
+        new_decoder: see `FineTuningTask`.
 
     Attributes:
         largest_only: (K - 1,) bool, the structures that keep their largest component alone; decided in each validation.
@@ -84,8 +89,10 @@ class SegmentationTask(FineTuningTask):
         structure_names: Sequence[str],
         recipe: SegmentationRecipe,
         level_heads: Sequence[nn.Module] = (),
+        *,
+        new_decoder: bool = False,
     ) -> None:
-        super().__init__(backbone, recipe.freeze_backbone, recipe.reestimate_norm_statistics)
+        super().__init__(backbone, recipe.freeze_backbone, recipe.reestimate_norm_statistics, new_decoder=new_decoder)
         self.head = head
         self.loss = loss
         self.level_heads = nn.ModuleList(level_heads)
@@ -96,10 +103,29 @@ class SegmentationTask(FineTuningTask):
         self.register_buffer("largest_only", torch.zeros(len(self.structure_names), dtype=torch.bool))
         self.train()  # Lightning trains modules in the mode it finds them in, and a frozen backbone comes in training mode
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep whether the decoder was new: a run that is gone on with does not load the weights that it started from."""
+        checkpoint[NEW_DECODER] = self._new_decoder
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up. In checkpoints of earlier versions a frozen decoder was frozen whatever it started from."""
+        self._start_with(new_decoder=checkpoint.get(NEW_DECODER, False))
+
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, D, H, W) image to (B, K, D, H, W) logits."""
         logits: Tensor = self.head(self.features(image))
         return logits
+
+    def features(self, image: Tensor) -> Tensor:
+        """The decoder's map; without a graph through what is frozen."""
+        return self._decoded(image, self.backbone.decode)
+
+    def _decoded(self, image: Tensor, decode: Callable[[Sequence[Tensor]], Decoded]) -> Decoded:
+        learns = torch.is_grad_enabled()
+        with torch.set_grad_enabled(learns and not self.backbone_is_frozen):
+            encoded = self.backbone.encode(image)
+        with torch.set_grad_enabled(learns and not self.decoder_is_frozen):
+            return decode(encoded)
 
     def _features(self, image: Tensor) -> Tensor:
         return self.backbone.decode(self.backbone.encode(image))
@@ -112,8 +138,7 @@ class SegmentationTask(FineTuningTask):
 
     def _supervised(self, batch: dict[str, Tensor]) -> Tensor:
         """Loss at each resolution of the decoder, each counting half of the next finer one (Isensee et al., Nat Methods 2021)."""
-        with torch.set_grad_enabled(not self.backbone_is_frozen):
-            finest, *coarser = self.backbone.decode_levels(self.backbone.encode(batch["image"]))
+        finest, *coarser = self._decoded(batch["image"], self.backbone.decode_levels)
         losses = [self.loss(self.head(finest), batch["mask"])]
         mask = pad(batch["mask"][:, None].float(), self.backbone.size_multiple)
         for head, level in zip(self.level_heads, coarser, strict=True):

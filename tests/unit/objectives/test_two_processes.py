@@ -1,0 +1,95 @@
+"""What two processes over gloo compute of their shares is what one process computes of all rows."""
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
+from fuse_examples.imaging.oai_example.objectives.koleo import koleo_loss
+from fuse_examples.imaging.oai_example.objectives.sinkhorn import sinkhorn_knopp
+
+SHARES = {"uneven": (5, 3), "none in one": (8, 0)}
+"""Rows of each process."""
+
+
+def rows(n: int, size: int, seed: int) -> Tensor:
+    return torch.randn(n, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def neighbours() -> Tensor:
+    """Features of which rows 0 and 4, 1 and 5 lie close together, in two processes, and rows 2 and 3 in one."""
+    features = rows(8, 6, seed=1)
+    for one, other in ((0, 4), (1, 5), (2, 3)):
+        features[other] = features[one] + 0.05 * rows(1, 6, seed=one)[0]
+    return features
+
+
+def koleo(features: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss and its gradient."""
+    leaf = features.clone().requires_grad_()
+    loss = koleo_loss(leaf)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    assert leaf.grad is not None
+    return loss.detach(), leaf.grad
+
+
+def centre(logits: Tensor) -> Tensor:
+    loss = DINOLoss(logits.shape[-1], center_momentum=0.5).double()
+    loss.update_center(logits[None])
+    return loss.center
+
+
+def computed(rank: int, world_size: int) -> dict[str, Any]:
+    """Everything of the share of one process."""
+    found: dict[str, Any] = {"koleo": koleo(neighbours().chunk(world_size)[rank])}
+    for name, share in SHARES.items():
+        logits = rows(8, 7, seed=2).split(list(share) if world_size == 2 else [8])[rank]
+        found[name] = {"sinkhorn": sinkhorn_knopp(logits, 0.2), "centre": centre(logits)}
+    return found
+
+
+def work(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+    torch.save(computed(rank, 2), folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two processes has computed."""
+    folder = tmp_path_factory.mktemp("processes")
+    processes = [multiprocessing.get_context("spawn").Process(target=work, args=(rank, folder)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_koleo_compares_the_rows_of_both(two: list[dict[str, Any]]) -> None:
+    loss, gradient = computed(0, 1)["koleo"]
+    losses, gradients = zip(*(found["koleo"] for found in two), strict=True)
+    alone = torch.stack([koleo(share)[0] for share in neighbours().chunk(2)]).mean()
+    assert abs(float(alone - loss)) > 0.5, "no row has its nearest in the other process, so this shows nothing"
+    torch.testing.assert_close(torch.stack(losses).mean(), loss, rtol=1e-12, atol=0)
+    # A process's backward pass adds what the losses of all say of its rows; the mean over processes is what training steps by.
+    torch.testing.assert_close(torch.cat(gradients) / 2, gradient, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_sinkhorn_balances_the_rows_of_both(two: list[dict[str, Any]], share: str) -> None:
+    expected = computed(0, 1)[share]["sinkhorn"]
+    torch.testing.assert_close(torch.cat([found[share]["sinkhorn"] for found in two]), expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_the_centre_is_the_mean_of_the_rows_of_both(two: list[dict[str, Any]], share: str) -> None:
+    expected = computed(0, 1)[share]["centre"]
+    for found in two:
+        torch.testing.assert_close(found[share]["centre"], expected, rtol=1e-12, atol=1e-14)

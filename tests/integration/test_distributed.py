@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,16 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_stages.write_cases(tmp_path_factory.mktemp("scans"), 8)
 
 
-def run(stage: str, cases: Path, results: Path, **changes: Any) -> Path:
-    """As a user starts it: Lightning starts the script once more for the second process."""
+def started(stage: str, cases: Path, results: Path, **changes: Any) -> subprocess.CompletedProcess[str]:
+    """As a user starts it: Lightning starts the script once more for the second process. A run that hangs is a failure."""
     config = small_stages.write_yaml(stage, cases, results, **changes)
     script = ROOT / "fuse_examples/imaging/oai_example" / SCRIPTS[stage]
-    done = subprocess.run([sys.executable, script, "--config", config], capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run([sys.executable, script, "--config", config], capture_output=True, text=True, timeout=900, check=False)
+
+
+def run(stage: str, cases: Path, results: Path, **changes: Any) -> Path:
+    """The folder of a run that ends well."""
+    done = started(stage, cases, results, **changes)
     assert done.returncode == 0, done.stdout + done.stderr
     return results / stage
 
@@ -105,6 +111,57 @@ def test_two_processes_pre_train_a_transformer_as_one(tmp_path: Path) -> None:
     one = run("dino", few, tmp_path / "one", **common, batch_size=2)
     two = run("dino", few, tmp_path / "two", **common, batch_size=1, devices=2)
     assert_the_same_step(one, two)
+
+
+@pytest.mark.slow
+def test_two_processes_with_unequal_shares_learn_and_probe_as_one(tmp_path: Path) -> None:
+    """Of seven cases one process has four. The network hardly moves, so that both runs embed with the same."""
+    odd = small_stages.write_cases(tmp_path / "scans", 7)
+    common = {**DINO, "learning_rate": 1e-9, "learning_rate_end": 1e-9, "probe_targets": ["size", "tone"]}
+    one = run("dino", odd, tmp_path / "one", **common, batch_size=8)
+    two = run("dino", odd, tmp_path / "two", **common, batch_size=4, devices=2)
+    assert_the_same_step(one, two)
+    tables = [list(csv.DictReader((folder / "probes.csv").open())) for folder in (one, two)]
+    assert [(row["target"], row["probe"]) for row in tables[0]] == [(t, p) for t in ("size", "tone") for p in ("knn_auc", "linear_auc")]
+    assert len({row["value"] for row in tables[0]}) > 2, "there is nothing to compare"
+    assert tables[0] == tables[1]
+    metrics = [small_stages.read_json(folder / "val_metrics.json")["metrics"] for folder in (one, two)]
+    names = [name for name in metrics[0] if "auc" in name or name == "val/probe"]
+    assert len(names) == 5
+    assert [metrics[0][name] for name in names] == [metrics[1][name] for name in names]
+
+
+@pytest.mark.slow
+def test_a_collapse_stops_both_processes_in_order(cases: Path, tmp_path: Path) -> None:
+    changes = {**DINO, "n_epochs": 5, "momentum_start": 1.0, "momentum_end": 1.0, "on_collapse": "stop", "batch_size": 4, "devices": 2}
+    done = started("dino", cases, tmp_path / "two", **changes)
+    assert done.returncode == 2, done.stderr
+    message = "epoch 1: still teacher: the teacher has not changed in the whole epoch"
+    folder = tmp_path / "two" / "dino"
+    assert done.stderr.count(message) == 2, "once as a warning of the epoch, once as the reason that the run ended with"
+    assert (folder / "log.txt").read_text().count(message) == 2
+    assert "Traceback" not in done.stderr
+    for name in ("last.ckpt", "best.ckpt"):
+        checkpoint = read_checkpoint(folder / "checkpoints" / name, "")
+        assert (checkpoint["epoch"], checkpoint["global_step"]) == (0, 1)
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert not (folder / "backbone.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_both_in_order(cases: Path, tmp_path: Path) -> None:
+    config = small_stages.write_yaml("dino", cases, tmp_path / "two", **{**DINO, "n_epochs": 10_000}, batch_size=4, devices=2)
+    command = [sys.executable, ROOT / "fuse_examples/imaging/oai_example" / SCRIPTS["dino"], "--config", config]
+    last = tmp_path / "two" / "dino" / "checkpoints" / "last.ckpt"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as first:
+        while not last.exists() and first.poll() is None:
+            time.sleep(0.1)
+        first.terminate()
+        told = first.communicate(timeout=120)[1]
+    assert first.returncode == 143, told
+    assert told.count(f"Stopped by SIGTERM; go on with resume_training_from={last}") == 1
+    assert "Traceback" not in told
+    assert read_checkpoint(last, "")["global_step"] > 0
 
 
 @pytest.mark.slow

@@ -85,12 +85,22 @@ class VolumeDataModule(ResumableOrder, pl.LightningDataModule):
         assert self.evaluation is not None
         return self._in_order(self.evaluation)
 
+    def shared_dataloader(self, rank: int, world_size: int) -> tuple[DataLoader[Any], list[int]]:
+        """This process's share of what `predict_dataloader` gives, and the rows of the table that it holds, in their order.
+
+        Where there are fewer rows than processes, some hold the same ones.
+        """
+        assert self.evaluation is not None
+        loader = self._in_order(self.evaluation, rank, world_size)
+        return loader, [key.row for keys in loader.batch_sampler for key in keys]  # type: ignore[union-attr]  # an EpochSampler
+
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Make the views that were left to the device."""
         return make_views(batch)
 
-    def _in_order(self, dataset: VolumeDataset) -> DataLoader[Any]:
-        sampler = EpochSampler(len(dataset), self.evaluation_batch_size or 1, self.seed, shuffle=False)
+    def _in_order(self, dataset: VolumeDataset, rank: int = 0, world_size: int = 1) -> DataLoader[Any]:
+        size = self.evaluation_batch_size or 1
+        sampler = EpochSampler(len(dataset), size, self.seed, shuffle=False, rank=rank, world_size=world_size)
         collate = _only_item if self.evaluation_batch_size is None else self.collate
         return build_loader(dataset, sampler, n_workers=self.n_workers, collate=collate)
 

@@ -16,6 +16,7 @@ from fuse_examples.imaging.oai_example.evaluation.bootstrap import Estimate
 from fuse_examples.imaging.oai_example.evaluation.probes import Embedded, probe
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.whole_files import write_table
+from fuse_examples.imaging.oai_example.training.gathering import states_of_all
 
 log = logging.getLogger(__name__)
 PROBE = "val/probe"
@@ -27,7 +28,8 @@ _SETTINGS = Bootstrap(n_resamples=500)  # intervals of a curve
 class ProbeWatch(Callback):
     """Every few epochs, and after the first and the last: k-NN and linear probe of each target on the validation cases.
 
-    Logs `val/knn_auc/<target>` and `val/linear_auc/<target>`, and adds rows with intervals to `probes.csv`.
+    Logs `val/knn_auc/<target>` and `val/linear_auc/<target>`, and adds rows with intervals to `probes.csv`. Several processes share the
+    volumes; the first one probes the features of all, so that all go by the same figures.
 
     Args:
         every_n_epochs: epochs between two probes.
@@ -50,8 +52,9 @@ class ProbeWatch(Callback):
             pl_module.log(PROBE, float("nan"), logger=False)  # else Lightning keeps the last one, and this epoch might pass for the best
             return
         with trainer.precision_plugin.forward_context():
-            known, asked = embed(pl_module, self.known), embed(pl_module, self.asked)
-        found = {index.target: probe(known, asked, index, _SETTINGS) for index in self.targets}
+            known, asked = (embed(pl_module, data, trainer.global_rank, trainer.world_size) for data in (self.known, self.asked))
+        found = {index.target: probe(known, asked, index, _SETTINGS) for index in self.targets} if trainer.is_global_zero else {}
+        found = trainer.strategy.broadcast(found)
         for target, estimates in found.items():
             for name, one in estimates.items():
                 pl_module.log(f"val/{name}/{target}", _value(one))
@@ -73,10 +76,21 @@ class ProbeWatch(Callback):
 
 
 @torch.no_grad()
-def embed(network: pl.LightningModule, data: VolumeDataModule) -> Embedded:
-    """Features of whole volumes by a task whose `forward` gives them, in the order of the table."""
-    rows = [network(batch["image"].to(network.device)).float().cpu() for batch in data.predict_dataloader()]
-    return Embedded([one.case for one in data.volumes], torch.cat(rows).numpy())
+def embed(network: pl.LightningModule, data: VolumeDataModule, rank: int = 0, world_size: int = 1) -> Embedded:
+    """Features of whole volumes by a task whose `forward` gives them, in the order of the table.
+
+    Args:
+        network: the task.
+        data: the volumes.
+        rank: of this process, which passes its share of the volumes through the network.
+        world_size: number of processes. Each of them must call this, and gets the features of all.
+    """
+    loader, rows = data.shared_dataloader(rank, world_size)
+    own = torch.cat([network(batch["image"].to(network.device)).float().cpu() for batch in loader])
+    features = own.new_empty(len(data.volumes), own.shape[1])
+    for share in states_of_all({"rows": rows, "features": own}, world_size):
+        features[share["rows"]] = share["features"]
+    return Embedded([one.case for one in data.volumes], features.numpy())
 
 
 def _value(one: Estimate) -> float:

@@ -23,7 +23,12 @@ def rows_of_all(n_rows: int, device: torch.device) -> int:
 
 def weight_of_process(n_rows: int, n_of_all: int) -> float:
     """The factor for a mean over this process's rows, so that its mean over processes is the mean over all rows, at least one."""
-    return n_rows * (torch.distributed.get_world_size() if is_distributed() else 1) / n_of_all
+    return n_rows * n_processes() / n_of_all
+
+
+def n_processes() -> int:
+    """How many processes there are."""
+    return torch.distributed.get_world_size() if is_distributed() else 1
 
 
 def is_distributed() -> bool:

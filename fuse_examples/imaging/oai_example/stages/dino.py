@@ -40,6 +40,7 @@ from fuse_examples.imaging.oai_example.stages.starting_weights import keep_repor
 from fuse_examples.imaging.oai_example.stages.stored_cases import store_cases
 from fuse_examples.imaging.oai_example.tasks.dino import ALARMS, DINOTask
 from fuse_examples.imaging.oai_example.training.interruption import Interruption
+from fuse_examples.imaging.oai_example.training.run import leave_to_the_first_process
 from fuse_examples.imaging.oai_example.training.trainer import build_trainer, n_devices
 
 STAGE = "dino"
@@ -103,6 +104,7 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
             checkpoint=start.checkpoint,
         )
         if config.on_collapse == "stop" and task.alarms:
+            leave_to_the_first_process()
             raise UserError([f"epoch {task.trainer.current_epoch}: {alarm}" for alarm in task.alarms])
         backbone.load_state_dict(task.teacher_backbone.state_dict())
         save_backbone(run.folder / EXPORTED, backbone, project)

@@ -17,6 +17,7 @@ from fuse_examples.imaging.oai_example.errors import UserError
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss, cross_view_cross_entropy
 from fuse_examples.imaging.oai_example.objectives.koleo import koleo_loss
+from fuse_examples.imaging.oai_example.objectives.processes import rows_of_all, weight_of_process
 from fuse_examples.imaging.oai_example.objectives.prototypes import PrototypeLoss
 from fuse_examples.imaging.oai_example.objectives.teacher import start_teacher, update_teacher
 from fuse_examples.imaging.oai_example.tasks.dino_alarms import Alarm, alarms_of
@@ -127,11 +128,13 @@ class DINOTask(pl.LightningModule):
 
     def _loss(self, outputs: Outputs, values: StepValues) -> Tensor:
         distributions = self.criterion.distributions(outputs.student_logits, outputs.teacher_logits, values.teacher_temperature)
-        loss = cross_view_cross_entropy(*distributions)
+        n_volumes = outputs.teacher_logits.shape[1]
+        # The last batch of an epoch may be dealt out unevenly; the mean over processes is then that over all volumes.
+        loss = cross_view_cross_entropy(*distributions) * weight_of_process(n_volumes, rows_of_all(n_volumes, self.device))
         self._watch_batch(loss.detach(), outputs.teacher_features, distributions, values)
         if self.recipe.koleo_weight > 0:
             koleo = torch.stack([koleo_loss(view) for view in outputs.student_features]).mean()
-            self.log("train/koleo", koleo.detach())
+            self.log("train/koleo", koleo.detach(), sync_dist=True)
             loss = loss + self.recipe.koleo_weight * koleo
         self._pending[0][1].append(outputs.teacher_logits)
         return loss

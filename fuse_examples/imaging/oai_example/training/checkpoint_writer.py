@@ -13,6 +13,7 @@ from fuse_examples.imaging.oai_example.errors import ConfigError, WeightsError
 from fuse_examples.imaging.oai_example.training.checkpoints import FORMAT_VERSION, PROJECT
 from fuse_examples.imaging.oai_example.training.gathering import states_of_all
 from fuse_examples.imaging.oai_example.training.interruption import Interrupted, Interruption
+from fuse_examples.imaging.oai_example.training.run import leave_to_the_first_process
 from fuse_examples.imaging.oai_example.training.safe_files import copy_whole, write_json
 from fuse_examples.imaging.oai_example.training.seeding import random_state, restore_random_state
 
@@ -169,6 +170,7 @@ class CheckpointWriter(Checkpoint):
 
     def _stop(self, signum: int) -> None:
         stopped = Interrupted(signum, f"Stopped by {Interrupted(signum).signum.name}; go on with resume_training_from={self.last_path}")
+        leave_to_the_first_process()
         log.debug("%s", stopped)  # for the file; the entry script shows it
         raise stopped
 

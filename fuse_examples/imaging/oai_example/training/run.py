@@ -11,7 +11,7 @@ from typing import Any
 from fuse_examples.imaging.oai_example.configuration.yaml_source import write_text as yaml_text
 from fuse_examples.imaging.oai_example.errors import UserError
 from fuse_examples.imaging.oai_example.training.environment import describe_environment
-from fuse_examples.imaging.oai_example.training.run_log import logged_to
+from fuse_examples.imaging.oai_example.training.run_log import logged_to, not_logged
 from fuse_examples.imaging.oai_example.training.safe_files import TEMPORARY, write_json, write_text
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,8 @@ class Run:
         """
         environment = describe_environment(seed=config_dump.get("seed"))
         if not is_first_process():
-            yield environment
+            with not_logged():
+                yield environment
             return
         self._clear()
         self.output.mkdir(parents=True, exist_ok=True)
@@ -144,6 +145,18 @@ class Run:
 def is_first_process() -> bool:
     """Whether this is the process of a distributed run that writes files."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
+def leave_to_the_first_process() -> None:
+    """Where all processes of a run end for one reason: end those that the first does not wait for, so that it alone says why.
+
+    With code 0: Lightning kills a run one of whose other processes ends with another code, and the first would not get to its own.
+
+    Raises:
+        SystemExit: in all processes but the first.
+    """
+    if not is_first_process():
+        raise SystemExit(0)
 
 
 def _matching(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:

@@ -57,6 +57,17 @@ def logged_to(file: Path) -> Iterator[None]:
                 handler.close()
 
 
+@contextmanager
+def not_logged() -> Iterator[None]:
+    """Where another process of the run logs: keep Python from printing this package's warnings once more."""
+    ours, handler = logging.getLogger(OURS), logging.NullHandler()
+    ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+
+
 def _log_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: object = None, line: object = None
 ) -> None:

@@ -4,7 +4,7 @@ PIP_ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: env demo study test test-slow lint bench
+.PHONY: env demo study probe test test-slow lint bench
 
 env: $(VENV)/.complete
 
@@ -32,6 +32,13 @@ study: env
 	test -f $(DEMO)/data/segmentation.csv || $(RUN) -m fuse_examples.imaging.oai_example.prepare.synthetic_knee $(DEMO)/data
 	test -f $(DEMO)/results/dino/backbone.safetensors || $(RUN) $(STAGES)/self_supervised/dino.py --config configs/demo/dino_demo.yaml
 	$(RUN) $(STAGES)/downstream/label_efficiency.py --config configs/demo/label_efficiency_demo.yaml
+
+# Whether features pre-trained without labels tell the synthetic cohorts apart better than a random network's;
+# what is done already is not done again.
+probe: env
+	test -f $(DEMO)/probe/data/knees.csv || $(RUN) -m fuse_examples.imaging.oai_example.prepare.synthetic_knee $(DEMO)/probe/data --patients 400 --labelled 0
+	test -f $(DEMO)/probe/results/dino/backbone.safetensors || $(RUN) $(STAGES)/self_supervised/dino.py --config configs/studies/dino_knees.yaml
+	$(RUN) benchmarks/pretrained_features.py $(DEMO)/probe/results/dino V00COHORT --columns foreground_mm3 mean_intensity
 
 lint: env
 	$(RUN) -m ruff check .

@@ -35,6 +35,7 @@ CHANGED: dict[str, Any] = {
     "augmentation.noise_std": 0.0,
     "augmentation.probability": 0.5,
     "augmentation.blur_std": 0.0,
+    "augmentation.shading": 0.5,
     "head.n_layers": 2,
     "head.hidden_dim": 12,
     "head.bottleneck_dim": 6,

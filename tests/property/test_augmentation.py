@@ -1,6 +1,6 @@
 """Random draws: a function of (seed, epoch, row, view) alone, within their ranges, and what moves the image moves the mask."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from fuse_examples.imaging.oai_example.data.augmentation import (
     gaussian_blur,
     generator,
     mirrors_sides,
+    shade,
 )
 
 
@@ -102,3 +103,29 @@ def test_the_blur_is_scipys_gaussian() -> None:
     assert 0.4 < np.mean(np.array(drawn) > 0) < 0.6
     assert max(drawn) <= 1.5
     assert not torch.equal(apply_intensity(view, IntensityDraw(1.0, 0.0, 1, 0.8)), view)
+
+
+def test_shading_is_the_exponential_of_its_polynomial_with_mean_one_and_leaves_the_smallest_value() -> None:
+    view = torch.rand(9, 12, 7, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    coefficients = (0.3, -0.2, 0.5, 0.1, -0.4, 0.2, 0.25, -0.15, 0.35)
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in view.shape), indexing="ij")
+    field = np.exp(0.3 * x - 0.2 * y + 0.5 * z + 0.1 * x**2 - 0.4 * y**2 + 0.2 * z**2 + 0.25 * y * z - 0.15 * x * z + 0.35 * x * y)
+    low = float(view.min())
+    expected = low + (view.numpy() - low) * field / field.mean()
+    shaded = apply_intensity(view.clone(), IntensityDraw(1.0, 0.0, 1, shading=coefficients))
+    assert np.allclose(shaded.numpy(), expected, atol=1e-6)
+    assert np.allclose(shade(view - 5, coefficients).numpy(), expected - 5, atol=1e-6)  # as z-scores are: what is lowest stays dark
+
+
+@given(KEYS)
+def test_shading_is_drawn_in_its_range_and_everything_else_as_without_it(key) -> None:
+    plain, shaded = (draw_intensity(generator(*key), Settings(probability=1), 1.0, largest) for largest in (0.0, 0.4))
+    assert len(shaded.shading) == 9
+    assert all(abs(coefficient) <= 0.4 for coefficient in shaded.shading)
+    assert plain == replace(shaded, shading=())
+
+
+def test_half_of_the_views_are_shaded() -> None:
+    drawn = [draw_intensity(generator(0, 0, row), Settings(), shading=0.4).shading for row in range(400)]
+    assert 0.4 < np.mean([len(one) > 0 for one in drawn]) < 0.6
+    assert -0.4 <= np.min([one for one in drawn if one]) < -0.35

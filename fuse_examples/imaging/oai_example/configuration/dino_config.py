@@ -93,6 +93,11 @@ class ViewAugmentation(AugmentationSettings):
         (0.5, 2.0), "Smallest and largest exponent of a gamma curve over the range of intensities; [1, 1] for none."
     )
     blur_std: NotNegative = inner(1.0, "Largest standard deviation of a Gaussian blur, in voxels of the view; 0 for none.")
+    shading: NotNegative = inner(
+        0.0,
+        "Largest coefficient of a smooth uneven brightness over the view; 0 for none. About 0.5 for MRI whose coils shade each scan in a "
+        "way of its own, which all its views share: without it a network may learn that first.",
+    )
 
 
 class DINOConfig(StageConfig):

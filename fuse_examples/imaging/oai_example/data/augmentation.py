@@ -16,6 +16,8 @@ from torch import Tensor
 from fuse_examples.imaging.oai_example.configuration.blocks import AugmentationSettings
 from fuse_examples.imaging.oai_example.geometry.maps import rotation_matrix
 
+N_SHADING = 9
+"""Coefficients of `shade`."""
 _AXIS_OF_FLIP = {"left_right": "RL", "posterior_anterior": "AP", "inferior_superior": "SI"}
 
 
@@ -37,12 +39,14 @@ class IntensityDraw:
         noise_std: deviation of Gaussian noise, drawn from `noise_seed`.
         noise_seed: a seed of its own, so that few numbers are drawn here.
         blur_std: deviation of a Gaussian blur, in voxels of the view.
+        shading: coefficients of `shade`, or none.
     """
 
     gamma: float
     noise_std: float
     noise_seed: int
     blur_std: float = 0.0
+    shading: tuple[float, ...] = ()
 
 
 NO_POSE = SpatialDraw(np.eye(3), 1.0, (False, False, False))
@@ -84,18 +88,30 @@ def mirrors_sides(draw: SpatialDraw, orientation: str) -> bool:
     return any(flip and code in "RL" for flip, code in zip(draw.flips, orientation, strict=True))
 
 
-def draw_intensity(rng: np.random.Generator, settings: AugmentationSettings, blur_std: float = 0.0) -> IntensityDraw:
-    """Gamma (log-uniform in its range), noise and blur (deviation uniform up to the setting), each with the settings' probability."""
+def draw_intensity(rng: np.random.Generator, settings: AugmentationSettings, blur_std: float = 0.0, shading: float = 0.0) -> IntensityDraw:
+    """Gamma (log-uniform in its range), noise, blur and shading, each with the settings' probability.
+
+    Args:
+        rng: the view's generator.
+        settings: gamma, noise, probability.
+        blur_std: largest deviation; it is uniform up to there, as that of noise.
+        shading: largest coefficient of `shade`; each is uniform in plus-minus.
+    """
     low, high = np.log(settings.gamma_range)
     gamma, noise = float(np.exp(rng.uniform(low, high))), float(rng.uniform(0, settings.noise_std))
     blur = float(rng.uniform(0, blur_std))
     with_gamma, with_noise, with_blur = rng.random(3) < settings.probability
     seed = int(rng.integers(2**62))
-    return IntensityDraw(gamma if with_gamma else 1.0, noise if with_noise else 0.0, seed, blur if with_blur else 0.0)
+    # Drawn last, so that everything else is as without it.
+    with_shading = shading > 0 and rng.random() < settings.probability
+    coefficients = tuple(rng.uniform(-shading, shading, N_SHADING).tolist()) if with_shading else ()
+    return IntensityDraw(gamma if with_gamma else 1.0, noise if with_noise else 0.0, seed, blur if with_blur else 0.0, coefficients)
 
 
 def apply_intensity(view: Tensor, draw: IntensityDraw) -> Tensor:
-    """Change a normalised view (D, H, W). Gamma acts on the view's own range, so that it also suits z-scores."""
+    """Change a normalised view (D, H, W). Shading and gamma act on the view's own range, so that they also suit z-scores."""
+    if draw.shading:
+        view = shade(view, draw.shading)
     if draw.blur_std > 0:
         view = gaussian_blur(view, draw.blur_std)
     if draw.gamma != 1.0:
@@ -107,6 +123,26 @@ def apply_intensity(view: Tensor, draw: IntensityDraw) -> Tensor:
         noise = torch.randn(view.shape, generator=torch.Generator(view.device).manual_seed(draw.noise_seed), device=view.device)
         view = noise.mul_(draw.noise_std).add_(view)
     return view
+
+
+def shade(view: Tensor, coefficients: Sequence[float]) -> Tensor:
+    """Multiply (D, H, W), above its smallest value, by the exponential of a polynomial of second degree, scaled to mean 1.
+
+    This is how the sensitivity of a coil varies over a field of view (Van Leemput et al. 1999, IEEE Trans Med Imaging 18:885).
+
+    Args:
+        view: the image.
+        coefficients: of x, y, z, x², y², z², yz, xz, xy, with x, y and z from -1 to 1 along the three axes.
+    """
+    x, y, z = (
+        torch.linspace(-1, 1, n, device=view.device).reshape([-1 if axis == own else 1 for axis in range(3)])
+        for own, n in enumerate(view.shape)
+    )
+    terms = (x, y, z, x * x, y * y, z * z, y * z, x * z, x * y)
+    field = sum(coefficient * term for coefficient, term in zip(coefficients, terms, strict=True))
+    factor = torch.as_tensor(field).exp()
+    low = view.min()
+    return (view - low).mul_(factor / factor.mean()).add_(low)
 
 
 def gaussian_blur(view: Tensor, std: float) -> Tensor:

@@ -41,7 +41,8 @@ class MultiCrop:
     def _view(self, images: Sequence[StoredImage], rng: np.random.Generator, is_global: bool) -> View:
         size = self.crops.global_size if is_global else self.crops.local_size
         matrix = self._map(images[0], rng, size, is_global)
-        change = partial(change_channels, apply=apply_intensity, draw=draw_intensity(rng, self.augmentation, self.augmentation.blur_std))
+        draw = draw_intensity(rng, self.augmentation, self.augmentation.blur_std, self.augmentation.shading)
+        change = partial(change_channels, apply=apply_intensity, draw=draw)
         return image_view(images, matrix, size, self.preprocessing, finish=change)
 
     def _map(self, image: StoredImage, rng: np.random.Generator, size: Shape, is_global: bool) -> Matrix:

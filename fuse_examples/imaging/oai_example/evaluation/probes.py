@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.class_index import MISSING, ClassIndex
-from fuse_examples.imaging.oai_example.evaluation.bootstrap import Estimate, estimate
+from fuse_examples.imaging.oai_example.evaluation.bootstrap import Estimate, Statistic, estimate
 from fuse_examples.imaging.oai_example.evaluation.classification_metrics import auc, macro
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 
@@ -65,18 +65,33 @@ def linear_probabilities(known: Features, labels: Labels, asked: Features, n_cla
     return probabilities
 
 
-def probe(known: Embedded, asked: Embedded, index: ClassIndex, settings: Bootstrap | None = None) -> Mapping[str, Estimate]:
-    """The AUC of both probes of one target with its interval: "knn_auc" and "linear_auc". Cases without a label are left out."""
+@dataclass(frozen=True)
+class ProbeScores:
+    """What probes found of one target: the AUC of each as a statistic of the asked cases that have a label, their patients and classes."""
+
+    aucs: Mapping[str, Statistic]
+    patients: Sequence[str]
+    classes: Sequence[str]
+
+
+def score_probes(known: Embedded, asked: Embedded, index: ClassIndex) -> ProbeScores:
+    """The AUC of both probes of one target, "knn_auc" and "linear_auc". Cases without a label are left out."""
     labels, features, _ = _labelled(known, index)
     truth, questions, patients = _labelled(asked, index)
-    found = {}
+    aucs = {}
     for name, probabilities_of in (("knn_auc", knn_probabilities), ("linear_auc", linear_probabilities)):
         scores = probabilities_of(features, labels, questions, len(index.classes))
-        statistic = macro([auc(truth == k, scores[:, k]) for k in ([1] if len(index.classes) == 2 else range(len(index.classes)))])
-        names = [index.classes[label] for label in truth]
-        why = "not every class has cases"
-        found[name] = estimate(statistic, patients, classes=names, why_undefined=why, settings=settings)
-    return found
+        aucs[name] = macro([auc(truth == k, scores[:, k]) for k in ([1] if len(index.classes) == 2 else range(len(index.classes)))])
+    return ProbeScores(aucs, patients, [index.classes[label] for label in truth])
+
+
+def probe(known: Embedded, asked: Embedded, index: ClassIndex, settings: Bootstrap | None = None) -> Mapping[str, Estimate]:
+    """The AUCs of `score_probes` with their intervals."""
+    found, why = score_probes(known, asked, index), "not every class has cases"
+    return {
+        name: estimate(statistic, found.patients, classes=found.classes, why_undefined=why, settings=settings)
+        for name, statistic in found.aucs.items()
+    }
 
 
 def _labelled(embedded: Embedded, index: ClassIndex) -> tuple[Labels, Features, list[str]]:

@@ -34,6 +34,7 @@ TAGS = {
     "dino/kl",
     "dino/skipped_steps",
     "dino/center_norm",
+    "dino/between_scans",
     "dino/momentum",
     "dino/teacher_temperature",
     "dino/learning_rate",

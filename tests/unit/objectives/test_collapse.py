@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fuse_examples.imaging.oai_example.objectives.collapse import (
     dimension_std,
+    divergence_of_rows,
     effective_rank,
     mean_entropy,
     prototypes_used,
@@ -106,3 +107,22 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     features = torch.randn(20, 6).to(dtype)
     assert effective_rank(features).dtype == dimension_std(features).dtype == mean_entropy(features.softmax(-1)).dtype == torch.float32
     torch.testing.assert_close(effective_rank(features), effective_rank(features.float()))
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 2), (3, 4, 9), (2, 3, 8, 64)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+def test_divergence_of_rows(shape: tuple[int, ...], dtype: torch.dtype, tolerance: float) -> None:
+    """The mean over rows of their Kullback-Leibler divergence from the mean row, which is the same number by another formula."""
+    probabilities = distributions(np.random.default_rng(sum(shape)), *shape)
+    probabilities /= probabilities.sum(axis=-1, keepdims=True)
+    found = []
+    for rows in probabilities.reshape(-1, *shape[-2:]):
+        mean = rows.mean(axis=0)
+        found.append(math.fsum(p * math.log(p / m) for row in rows for p, m in zip(row, mean, strict=True)) / len(rows))
+    result = divergence_of_rows(torch.from_numpy(probabilities).to(dtype))
+    assert result.item() == pytest.approx(math.fsum(found) / len(found), rel=tolerance, abs=tolerance)
+
+
+def test_divergence_of_known_rows() -> None:
+    assert divergence_of_rows(torch.eye(4)).item() == pytest.approx(math.log(4))
+    assert divergence_of_rows(torch.tensor([0.7, 0.2, 0.1]).expand(5, 3)).item() == pytest.approx(0, abs=1e-6)

@@ -559,6 +559,7 @@ def test_logged_names_and_their_values() -> None:
         "dino/learning_rate",
         "dino/weight_decay",
         "dino/center_norm",
+        "dino/between_scans",
         "dino/prototypes_used",
         "dino/skipped_steps",
         "dino/alarms",
@@ -567,6 +568,7 @@ def test_logged_names_and_their_values() -> None:
     assert last["dino/kl"] + last["dino/teacher_entropy"] == pytest.approx(last["train/loss"], rel=1e-5)
     assert 0 <= last["dino/teacher_entropy"] <= math.log(N_PROTOTYPES)
     assert 0 < last["dino/student_entropy"] <= math.log(N_PROTOTYPES)
+    assert 0 < last["dino/between_scans"] <= math.log(2), "batches hold two scans"
     assert 1 <= trainer.callback_metrics["dino/effective_rank"] <= 8
     assert 1 / N_PROTOTYPES <= trainer.callback_metrics["dino/prototypes_used"] <= 1
 

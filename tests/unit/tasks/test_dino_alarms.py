@@ -26,9 +26,10 @@ HEALTHY = EpochFigures(
     effective_rank=9.0,
     n_features=128,
     n_prototypes=64,
-    n_steps=20,
+    n_steps=100,
     n_skipped=0,
     weight_growth=1.2,
+    between_scans=0.5,
     teacher_moved=True,
 )
 
@@ -53,6 +54,9 @@ def test_a_healthy_epoch_raises_none() -> None:
         ("dimensional collapse", {"effective_rank": 1.0, "n_features": 3}, {"effective_rank": 1.0, "n_features": 4}),
         ("diverging", {"loss": LN_K + 0.99}, {"loss": LN_K + 1.01}),
         ("diverging", {"weight_growth": 4.9}, {"weight_growth": 5.1}),
+        ("diverging", {"weight_growth": 1.21, "n_steps": 10}, {"weight_growth": 1.23, "n_steps": 10}),
+        ("constant output", {"between_scans": 0.051}, {"between_scans": 0.049}),
+        ("constant output", {"between_scans": math.nan}, {"between_scans": 0.0}),
         ("not finite", {"n_skipped": 0}, {"n_skipped": 1}),
         ("still teacher", {"teacher_moved": True}, {"teacher_moved": False}),
     ],
@@ -81,14 +85,21 @@ def test_an_alarm_of_patches_says_that_it_is_of_cells() -> None:
     at_one = replace(HEALTHY, patch=replace(PATCHES, loss=LN_K, teacher_entropy=LN_K, largest_share=0.95))
     assert [str(alarm) for alarm in alarms_of(at_one, warmed_up=True)] == [
         "uniform patch collapse: on masked cells the loss (4.159) and the teacher's entropy (4.159) lie at ln K = 4.159: every cell gets "
-        "the same uniform output. Lower teacher_temperature or learning_rate, or set centering: sinkhorn.",
+        "the same uniform output. Lower teacher_temperature, learning_rate or masking.patch_weight.",
         "one-prototype patch collapse: on masked cells one prototype of 64 takes 95% of the teacher's output: every cell gets the same. "
-        "Lower center_momentum, set centering: sinkhorn, or raise teacher_temperature.",
+        "Set masking.patch_centering: sinkhorn, raise teacher_temperature, or lower masking.patch_weight.",
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "changes"), [("uniform collapse", {"loss": LN_K, "teacher_entropy": LN_K}), ("one-prototype collapse", {"largest_share": 1.0})]
+)
+def test_a_constant_output_that_has_a_name_of_its_own_is_told_by_that(name: str, changes: dict[str, float]) -> None:
+    assert names(between_scans=0.0, **changes) == [name]
+
+
 def test_during_the_warm_up_only_what_no_warm_up_explains_counts() -> None:
-    broken = replace(HEALTHY, loss=3 * LN_K, largest_share=1.0, effective_rank=1.0, n_skipped=2, teacher_moved=False)
+    broken = replace(HEALTHY, loss=3 * LN_K, largest_share=0.8, between_scans=0.0, effective_rank=1.0, n_skipped=2, teacher_moved=False)
     assert [alarm.name for alarm in alarms_of(broken, warmed_up=False)] == ["not finite", "still teacher"]
 
 

@@ -1,6 +1,7 @@
 """The figures of an epoch whose batches several processes have seen."""
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def test_figures_are_those_of_one_process_with_all_batches(monkeypatch: pytest.M
     assert whole is not None
     assert figures is not None
     assert (figures.n_features, figures.n_prototypes, figures.n_steps, figures.n_skipped) == (24, 5, 2, 1)
-    for name in ("loss", "teacher_entropy", "largest_share", "prototypes_used", "effective_rank"):
+    for name in ("loss", "teacher_entropy", "largest_share", "prototypes_used", "effective_rank", "between_scans"):
         assert getattr(figures, name) == pytest.approx(getattr(whole, name), rel=1e-5), name
     assert (figures.patch is None) == (not cells)
     if figures.patch is not None and whole.patch is not None:
@@ -59,3 +60,16 @@ def test_a_process_whose_batches_were_all_damaged_has_the_figures_of_the_others(
     assert figures is not None
     assert figures.loss == pytest.approx(1.0)
     assert figures.n_features == 12
+
+
+def test_a_batch_of_one_scan_does_not_tell_how_far_scans_differ() -> None:
+    watch, alone = DINOWatch(), torch.softmax(torch.randn(2, 1, 5, generator=torch.Generator().manual_seed(0)), dim=-1)
+    pair = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]).expand(2, 2, 2)
+    watch.batch_figures(torch.tensor(0.0), torch.randn(2, 3), alone[..., :2], alone[..., :2].log(), torch.zeros(1))
+    unknown = watch.epoch_figures(NETWORK, NETWORK)
+    assert unknown is not None
+    assert math.isnan(unknown.between_scans)
+    watch.batch_figures(torch.tensor(0.0), torch.randn(4, 3), pair, pair, torch.zeros(1))
+    figures = watch.epoch_figures(NETWORK, NETWORK)
+    assert figures is not None
+    assert figures.between_scans == pytest.approx(math.log(2))

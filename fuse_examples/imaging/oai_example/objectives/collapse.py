@@ -36,6 +36,17 @@ def mean_entropy(probabilities: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def divergence_of_rows(probabilities: Tensor) -> Tensor:
+    """How far the N distributions of (..., N, K) differ, in nats: the entropy of their mean less their mean entropy.
+
+    The Jensen-Shannon divergence of Lin (1991, doi 10.1109/18.61115) with equal weights, and a mean over what stands before: 0 where all
+    rows are one distribution, whether uniform, on one prototype or anything between; at most ln N.
+    """
+    rows = _at_least_float32(probabilities)
+    return (_entropy(rows.mean(dim=-2)) - _entropy(rows).mean(dim=-1)).mean()
+
+
+@torch.no_grad()
 def teacher_student_divergence(teacher_probabilities: Tensor, student_log_probabilities: Tensor) -> Tensor:
     """Mean KL(teacher || student) in nats over the pairs of different views and the samples: the loss less the teacher's entropy.
 

@@ -11,7 +11,8 @@ UNIFORM_SHARE = 0.99  # of ln K, for the loss and the teacher's entropy
 ONE_PROTOTYPE_SHARE = 0.9  # of the teacher's mean distribution
 SMALLEST_RANK = 2.0
 WORSE_THAN_GUESSING = 1.0  # nats above ln K
-MOST_GROWTH = 5.0  # of the norm of the student's weights within an epoch
+MOST_GROWTH, MOST_GROWTH_OF_A_STEP = 5.0, 1.02  # of the norm of the student's weights: in an epoch, and from step to step of a short one
+LEAST_BETWEEN_SCANS = 0.05  # nats
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class EpochFigures:
         n_prototypes: K.
         n_steps, n_skipped: optimiser steps, and those left out because gradients were not finite.
         weight_growth: norm of the student's weights at the end of the epoch, over that at its beginning.
+        between_scans: how far the teacher's outputs for the scans of a batch differ, in nats; not a number where no batch had two.
         teacher_moved: whether the teacher has changed since the epoch began.
         patch: of masked self-distillation; None where it is off, or no cell was masked.
     """
@@ -53,6 +55,7 @@ class EpochFigures:
     n_skipped: int
     weight_growth: float
     teacher_moved: bool
+    between_scans: float = math.nan
     patch: PatchFigures | None = None
 
 
@@ -72,7 +75,7 @@ def alarms_of(figures: EpochFigures, *, warmed_up: bool) -> tuple[Alarm, ...]:
     """The alarms that an epoch's figures raise; before the end of the warm-up only those that no warm-up explains."""
     found = [_not_finite(figures), _still_teacher(figures), _diverging(figures, warmed_up)]
     if warmed_up:
-        found += [_uniform(figures), _one_prototype(figures), _dimensional(figures)]
+        found += [_uniform(figures), _one_prototype(figures), _constant(figures), _dimensional(figures)]
         found += [_uniform_patches(figures.patch), _one_prototype_of_patches(figures.patch)] if figures.patch else []
     return tuple(alarm for alarm in found if alarm is not None)
 
@@ -129,6 +132,15 @@ def _one_prototype(figures: EpochFigures) -> Alarm | None:
     return Alarm("one-prototype collapse", seen, "Lower center_momentum, set centering: sinkhorn, or raise teacher_temperature.")
 
 
+def _constant(figures: EpochFigures) -> Alarm | None:
+    """One output for all scans that is neither uniform nor a single prototype: those have names of their own."""
+    has_name = _is_uniform(figures) or figures.largest_share >= ONE_PROTOTYPE_SHARE
+    if has_name or not figures.between_scans < LEAST_BETWEEN_SCANS:
+        return None
+    seen = f"the teacher's outputs for the scans of a batch differ by {figures.between_scans:.4f} nats: every scan gets the same."
+    return Alarm("constant output", seen, "Lower learning_rate, set centering: sinkhorn, or look at the pictures of the views.")
+
+
 def _one_prototype_of_patches(figures: PatchFigures) -> Alarm | None:
     if figures.largest_share < ONE_PROTOTYPE_SHARE:
         return None
@@ -155,8 +167,9 @@ def _dimensional(figures: EpochFigures) -> Alarm | None:
 
 def _diverging(figures: EpochFigures, warmed_up: bool) -> Alarm | None:
     highest = math.log(figures.n_prototypes)
-    if figures.weight_growth > MOST_GROWTH:
-        seen = f"the norm of the student's weights has grown {figures.weight_growth:.0f} times in the epoch."
+    # A step of Adam moves each weight by the learning rate at most; a sound one is a hundredth of the weights or less.
+    if figures.weight_growth > min(MOST_GROWTH, MOST_GROWTH_OF_A_STEP**figures.n_steps):
+        seen = f"the norm of the student's weights has grown {figures.weight_growth:.1f} times in the {figures.n_steps} steps of the epoch."
     elif warmed_up and figures.loss > highest + WORSE_THAN_GUESSING:
         seen = f"the loss is {figures.loss:.3f}, and guessing costs ln K = {highest:.3f}."
     else:

@@ -14,6 +14,9 @@ from fuse_examples.imaging.oai_example.training.gathering import states_of_all
 
 FEATURE_ROWS = 1024
 """How many of the teacher's latest features the effective rank is of."""
+BETWEEN_SCANS = "dino/between_scans"
+"""How far the teacher's outputs for the scans of a batch differ, which a batch of one does not say."""
+_COMPARED = "batches of several scans"
 
 
 class DINOWatch:
@@ -72,6 +75,7 @@ class DINOWatch:
             "dino/student_entropy": collapse.mean_entropy(log_probabilities.exp()),
             "dino/kl": collapse.teacher_student_divergence(probabilities, log_probabilities),
             "dino/center_norm": center.norm(),
+            BETWEEN_SCANS: collapse.divergence_of_rows(probabilities),
         }
         if loss.isfinite():  # a damaged volume is counted, and leaves the other figures alone
             self._take(probabilities, features, {"loss": loss.detach()} | figures)
@@ -83,6 +87,8 @@ class DINOWatch:
         self._distribution = together if self._distribution is None else self._distribution + together
         self._n_rows += probabilities[..., 0].numel()
         self._recent_features = _latest([*self._recent_features, features.float()])
+        if probabilities.shape[-2] > 1:
+            figures = {**figures, _COMPARED: torch.ones_like(figures[BETWEEN_SCANS])}
         for name, value in figures.items():
             self._totals[name] = self._totals.get(name, torch.zeros_like(value)) + value
         self._n_batches += 1
@@ -135,6 +141,7 @@ class DINOWatch:
             weight_growth=1.0 if self._student_norm is None else float(_norm(student)) / float(self._student_norm),
             teacher_moved=self._teacher_weight is None
             or not torch.equal(self._teacher_weight, _a_weight(teacher).to(self._teacher_weight.device)),
+            between_scans=float(self._totals[BETWEEN_SCANS] / self._totals[_COMPARED]) if _COMPARED in self._totals else math.nan,
             patch=self._of_patches(),
         )
 

@@ -1,12 +1,12 @@
 """Do pre-trained features tell a class apart better than an untrained network's, and than columns of the table? `make probe`
 
-    python benchmarks/pretrained_features.py RUN_FOLDER TARGET [key=value ...] [--columns NAME ...] [--networks 5] [--checkpoint best.ckpt]
+    python benchmarks/pretrained_features.py RUN_FOLDER TARGET [key=value ...] [--columns NAME ...] [--networks 10] [--checkpoint best.ckpt]
 
 RUN_FOLDER is the folder of a pre-training experiment, whose settings, with `key=value` laid over them, say which table and folds are
 read. A k-NN (`evaluation/probes.py`) learns TARGET from the cases of the training folds and is scored on the patients of the test folds:
-on the teacher's features, on those of the same network with random weights (seeds 0, 1, ...; the mean of their AUCs), and on the columns,
-standardised. The random networks get their normalisation statistics from training volumes, as pre-training does before its first step. A
-linear probe stands beside the k-NN; nothing is required of it.
+on the teacher's features, on those of the same network with random weights (seeds 0, 1, ...), and on the columns, standardised. The random
+networks get their normalisation statistics from training volumes, as pre-training does before its first step. Shown is the mean of their
+AUCs; the intervals cover patients and which of the networks it was. A linear probe stands beside the k-NN; nothing is required of it.
 
 Ends with 1 where the interval of a difference between AUCs of the k-NN is not above 0, or with fewer than 60 test patients.
 """
@@ -120,7 +120,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("target", metavar="TARGET", help="categorical column of the run's table")
     parser.add_argument("words", nargs="*", metavar="key=value", help="settings laid over the run's, such as test_folds=[3]")
     parser.add_argument("--columns", nargs="*", default=[], metavar="NAME", help="columns of numbers to compare with")
-    parser.add_argument("--networks", type=int, default=5, metavar="N", help="random networks")
+    parser.add_argument("--networks", type=int, default=10, metavar="N", help="random networks")
     parser.add_argument("--checkpoint", default="best.ckpt", metavar="NAME", help="file in RUN_FOLDER/checkpoints")
     return parser.parse_args()
 

@@ -64,6 +64,21 @@ def test_what_is_no_better_or_hardly_so_does_not_win() -> None:
     assert found["alike"].difference.estimate.value > 0
 
 
+def test_a_lucky_one_of_several_is_not_better_than_they_are() -> None:
+    members = [pair(20 + place, effect) for place, effect in enumerate((2.5, 0.0, 0.5, 2.0, 1.5, 2.5))]
+    lucky = pair(30, 2.8)
+    _, found = beside_rivals(lucky, {"several": members}, INDEX)
+    several = found["several"]
+    assert several.difference.estimate.value == pytest.approx(expected_auc(lucky) - np.mean([expected_auc(one) for one in members]))
+    assert several.difference.estimate.value > 0.1
+    assert not several.is_beaten
+    _, again = beside_rivals(lucky, {"several": members}, INDEX)
+    assert again["several"] == several
+    own, found = beside_rivals(pair(31, 9.0), {"several": members}, INDEX)
+    assert own.value == 1
+    assert found["several"].is_beaten
+
+
 def test_features_of_exchanged_cases_do_not_win() -> None:
     known, asked = pair(7, 6.0)
     mixed = replace(asked, features=np.random.default_rng(0).permutation(asked.features))

@@ -13,10 +13,9 @@ import numpy as np
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.class_index import ClassIndex
 from fuse_examples.imaging.oai_example.data.covariates import learn_covariates
-from fuse_examples.imaging.oai_example.evaluation.bootstrap import Difference, Estimate, estimate, paired_difference
-from fuse_examples.imaging.oai_example.evaluation.classification_metrics import macro
+from fuse_examples.imaging.oai_example.evaluation.bootstrap import Difference, Estimate, Statistic, estimate, paired_difference
 from fuse_examples.imaging.oai_example.evaluation.probes import Embedded, ProbeScores, score_probes
-from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
+from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap, FloatArray
 
 Pair = tuple[Embedded, Embedded]
 """The known (training) and the asked (test) cases with their features, each in the order of the table."""
@@ -27,7 +26,7 @@ class Beside:
     """One rival of the features.
 
     Attributes:
-        auc: its own; the mean over its members where it has several.
+        auc: its own; where it has several members the mean over them, with the interval of one drawn at random (`drawn_member`).
         members: AUC of each member.
         difference: the features' AUC less its own, on the same resamples of patients.
     """
@@ -60,7 +59,7 @@ def beside_rivals(
 
     Args:
         own: the features.
-        rivals: name -> members of the same kind, such as networks of several seeds, whose AUCs are averaged in each resample.
+        rivals: name -> members of the same kind, such as networks of several seeds.
         index: the classes of the target.
         probe: a key of `ProbeScores.aucs`.
         settings: resamples, level, seed.
@@ -69,10 +68,29 @@ def beside_rivals(
     found = {}
     for name, members in rivals.items():
         scores = [score_probes(*member, index) for member in members]
-        mean = replace(ours, aucs={probe: macro([one.aucs[probe] for one in scores])})
-        difference = paired_difference(mean.aucs[probe], ours.aucs[probe], ours.patients, classes=ours.classes, settings=settings)
-        found[name] = Beside(_auc(mean, probe, settings), tuple(_auc(one, probe, settings).value for one in scores), difference)
+        theirs = replace(ours, aucs={probe: drawn_member([one.aucs[probe] for one in scores])})
+        alone = tuple(_auc(one, probe, settings).value for one in scores)
+        difference = paired_difference(
+            drawn_member([one.aucs[probe] for one in scores]), ours.aucs[probe], ours.patients, classes=ours.classes, settings=settings
+        )
+        found[name] = Beside(_auc(theirs, probe, settings), alone, difference)
     return _auc(ours, probe, settings), found
+
+
+def drawn_member(statistics: Sequence[Statistic], seed: int = 0) -> Statistic:
+    """The mean of several statistics for the cases as they are, and in each resample that of one drawn at random.
+
+    An interval then covers what it is by chance which random network was taken, which differ among themselves as much as patients make
+    any of them differ. With the mean in each resample a lucky random network would seem to be better than random networks.
+    """
+    generator = np.random.default_rng(seed)
+
+    def statistic(weights: FloatArray) -> FloatArray:
+        values = np.stack([one(weights) for one in statistics])
+        drawn = values[generator.integers(len(values), size=len(weights)), np.arange(len(weights))]
+        return np.where((weights == 1).all(axis=1), values.mean(axis=0), drawn)
+
+    return statistic
 
 
 def _auc(scores: ProbeScores, probe: str, settings: Bootstrap | None) -> Estimate:

@@ -43,6 +43,7 @@ CHANGED: dict[str, Any] = {
     "head.use_batch_norm": False,
     "head.norm_last_layer": False,
     "masking.patch_weight": 0.3,
+    "masking.patch_centering": "moving_average",
     "masking.reconstruction_weight": 0.3,
     "masking.share_of_views": 0.9,
     "masking.ratio": [0.8, 0.9],

@@ -14,6 +14,7 @@ Ends with 1 where the interval of a difference between AUCs of the k-NN is not a
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -28,7 +29,7 @@ from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeData
 from fuse_examples.imaging.oai_example.evaluation.bootstrap import Estimate
 from fuse_examples.imaging.oai_example.evaluation.probe_rivals import Beside, Pair, beside_rivals, column_features
 from fuse_examples.imaging.oai_example.evaluation.probe_watch import embed
-from fuse_examples.imaging.oai_example.objectives.norm_statistics import statistics_momentum
+from fuse_examples.imaging.oai_example.objectives.norm_statistics import reestimate_statistics
 from fuse_examples.imaging.oai_example.stages.beginning import begin_test
 from fuse_examples.imaging.oai_example.stages.checkpoint_entry import saved_backbone
 from fuse_examples.imaging.oai_example.stages.dino import CHECKPOINT_KEYS, STAGE
@@ -47,14 +48,10 @@ FEWEST_PATIENTS = 60
 @torch.no_grad()
 def with_statistics(task: DINOTask, data: VolumeDataModule) -> DINOTask:
     """The task with its teacher's normalisation statistics measured on training volumes."""
-    n_seen, network = 0, task.teacher_backbone.train()
-    for number, batch in enumerate(data.predict_dataloader()):
-        with statistics_momentum(network, 1 / (number + 1)):
-            network.embed(batch["image"])
-        n_seen += len(batch["image"])
-        if n_seen >= STATISTICS_VOLUMES:
-            break
+    n_batches = -(-STATISTICS_VOLUMES // (data.evaluation_batch_size or 1))
+    images = (batch["image"] for batch in islice(data.predict_dataloader(), n_batches))
     task.eval()
+    reestimate_statistics(task.teacher_backbone, task.teacher_backbone.embed, images, always=True)
     return task
 
 

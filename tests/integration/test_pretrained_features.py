@@ -90,7 +90,7 @@ def test_a_random_network_has_the_statistics_of_training_volumes(script: ModuleT
 
     images = torch.rand(150, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
     task = mock.Mock(teacher_backbone=build_backbone("unet3d", width=2, with_decoder=False))
-    data = mock.Mock()
+    data = mock.Mock(evaluation_batch_size=32)
     data.predict_dataloader.return_value = [{"image": batch} for batch in images.split(32)]
     script.with_statistics(task, data)
     first = task.teacher_backbone.down_tr64.ops[0]

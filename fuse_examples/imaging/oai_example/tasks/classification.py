@@ -91,9 +91,11 @@ class ClassificationTask(FineTuningTask):
             outputs: dict[str, Tensor] = self.heads(features)
         return outputs
 
-    def _features(self, image: Tensor) -> Tensor:
+    def features(self, image: Tensor) -> Tensor:
+        """The pooled features, or the deepest map where the pooling learns; without a graph while the backbone is frozen."""
         # A pooling that learns belongs to the heads, which learn also where the backbone is frozen.
-        return self.backbone.embed(image) if self.pooling is None else self.backbone.encode(image)[-1]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_is_frozen):
+            return self.backbone.embed(image) if self.pooling is None else self.backbone.encode(image)[-1]
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """Loss of one batch of augmented volumes."""

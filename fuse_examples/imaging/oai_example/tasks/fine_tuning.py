@@ -4,7 +4,6 @@ import logging
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 
 from fuse_examples.imaging.oai_example.models.backbone import Backbone
@@ -54,17 +53,15 @@ class FineTuningTask(pl.LightningModule):
         return self.backbone_is_frozen and not self._new_decoder
 
     def features(self, image: Tensor) -> Tensor:
-        """What the head is given of (B, C, D, H, W) images; without a graph while the backbone is frozen."""
-        # Parameters without gradients are passed over by AdamW, so that one optimiser serves the epochs before and after.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_is_frozen):
-            return self._features(image)
+        """What the head is given of (B, C, D, H, W) images; without a graph through what is frozen.
 
-    def _features(self, image: Tensor) -> Tensor:
+        Parameters without gradients are passed over by AdamW, so that one optimiser serves the epochs before and after.
+        """
         raise NotImplementedError
 
     def _pass_through_frozen(self, image: Tensor) -> object:
         """A pass through the layers that are frozen."""
-        return self._features(image) if self.decoder_is_frozen else self.backbone.encode(image)
+        return self.features(image) if self.decoder_is_frozen else self.backbone.encode(image)
 
     def backbone_groups(self, learning_rate: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
         """The backbone's parameter groups for AdamW."""

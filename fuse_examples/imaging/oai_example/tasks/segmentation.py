@@ -127,9 +127,6 @@ class SegmentationTask(FineTuningTask):
         with torch.set_grad_enabled(learns and not self.decoder_is_frozen):
             return decode(encoded)
 
-    def _features(self, image: Tensor) -> Tensor:
-        return self.backbone.decode(self.backbone.encode(image))
-
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Loss of one batch of augmented views."""
         loss = self._supervised(batch) if len(self.level_heads) else self.loss(self(batch["image"]), batch["mask"])

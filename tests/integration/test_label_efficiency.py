@@ -204,8 +204,63 @@ def test_seeds_can_be_added_and_other_changes_are_refused(studied: Path, results
     message = capsys.readouterr().err
     for key, now, then in (("steps", "6", "4"), ("learning_rates", "[0.001]", "[0.001, 0.003]"), ("weight_decay", "0.5", "0.01")):
         assert f"{key}: {now} differs from {then}, with which the study in {studied} was begun" in message
+    assert start(results, "segmentation", seeds=[1]) == 2
+    told = "seeds: that of the search of the learning rate, which must stay among them: 1 differs from 0"
+    assert told in capsys.readouterr().err
     assert start(results, "segmentation", initialisations={"scratch": {}, "dino": {}}) == 2
     assert "initialisations.dino (checksum of the file): nothing (null) differs from" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_where_a_run_of_the_search_breaks_the_other_initialisations_are_done(
+    studied: Path, results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = shutil.copytree(studied, results / "broken")
+    shutil.rmtree(study / "runs" / "dino_all_seed0_lr0.001")
+
+    def one_breaks(folder: Path, cells: Sequence[Any], *rest: Any) -> list[Broken]:
+        log = folder / "logs" / "broken.log"
+        log.write_text("the cause\n")
+        broken = [cell for cell, _ in cells if cell.name == "dino_all_seed0_lr0.001"]
+        in_this_process(folder, [pair for pair in cells if pair[0] not in broken], *rest)
+        return [Broken(cell, 2, log) for cell in broken]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "do_cells", one_breaks)
+        assert start(results, "segmentation", experiment="broken", seeds=[0, 1, 2]) == 2
+    told = capsys.readouterr().err
+    assert "dino_all_seed0_lr0.001 ended with exit code 2: the cause" in told
+    assert "1 run broke, so that the learning rate of 6 others is not known yet; they have not begun; the others are done." in told
+    rows = rows_of(study / "study.csv")
+    assert [(row["initialisation"], row["seed"]) for row in rows] == [("scratch", str(seed)) for _ in range(2) for seed in range(3)]
+
+
+@pytest.mark.slow
+def test_what_was_lost_of_a_study_is_named_and_never_guessed(studied: Path, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = shutil.copytree(studied, results / "damaged")
+    tested = sorted(path.parent for path in study.glob("runs/*/test"))[-1]
+    searched = study / "runs" / "scratch_all_seed0_lr0.001"
+    cases = {
+        study / "protocol.json": ("{", "protocol.json: cannot be read as what the study was begun with"),
+        searched / "val_metrics.json": ("{", "val_metrics.json: cannot be read"),
+        tested / "test" / "predictions.csv": ("case\n", f"Or remove {tested}; the study does that run anew."),
+    }
+    for path, (damaged, told) in cases.items():
+        whole = path.read_bytes()
+        for content in (damaged, None):
+            if content is None:
+                path.unlink()
+            else:
+                path.write_text(content)
+            assert start(results, "segmentation", experiment="damaged") == 2, path
+            message = capsys.readouterr().err
+            # Without its protocol a folder is no study at all.
+            assert ("exists and is no study" if content is None and path.name == "protocol.json" else told) in message
+            assert str(path) in message or path.name == "protocol.json"
+        path.write_bytes(whole)
+    (study / "protocol.json").write_text("{}")
+    assert start(results, "segmentation", experiment="damaged") == 2
+    assert "it has no search_budget, search_seed, initialisations" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -235,6 +290,7 @@ def test_a_leak_is_refused_before_anything_starts(results: Path, capsys: pytest.
     message = capsys.readouterr().err
     assert "initialisations: dino: " in message
     assert "has learnt from images of 6 patient(s) of the test folds: subject00 (rows 2)" in message
+    assert "allow_pretraining_overlap" not in message  # with which a study is refused as well
     rows = rows_of(table)
     rows[-1]["PatientID"] = rows[0]["PatientID"]  # a training patient in the test fold
     leaking = small_stages.write_table(table.with_name("leaking.csv"), rows)

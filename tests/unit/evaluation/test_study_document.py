@@ -11,8 +11,11 @@ import pytest
 import study_samples
 
 from fuse_examples.imaging.oai_example.errors import DataError
+from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.study_cells import read_cells, write_cells
 from fuse_examples.imaging.oai_example.evaluation.study_document import write_again
+from fuse_examples.imaging.oai_example.evaluation.study_figures import score_figure
+from fuse_examples.imaging.oai_example.evaluation.study_statistics import analyse
 
 ROOT = Path(__file__).parents[3]
 
@@ -49,6 +52,31 @@ def test_cells_of_one_study_are_put_together_and_of_two_refused(tmp_path: Path) 
     paths[2].write_text("{}\n")
     with pytest.raises(DataError, match=r"three.jsonl: cannot be read as the cells of a study"):
         read_cells(paths[2:])
+
+
+def test_cells_of_other_weights_by_one_name_are_refused_and_what_files_tell_is_kept(tmp_path: Path) -> None:
+    whole = study_samples.segmentation_study({"n1": 0.1, "n4": 0.04})
+    first = {"steps": 360, "initialisations": {"scratch": {}, "dino": {"dino_weights": "here", "sha256": "aa"}}}
+    moved = {"scratch": {}, "dino": {"dino_weights": "there", "sha256": "aa"}, "other": {"suprem_weights": "far", "sha256": "bb"}}
+    paths = [tmp_path / name for name in ("one.jsonl", "two.jsonl")]
+    write_cells(replace(whole, cells=whole.cells[:5], protocol=first, notes=("of one",)), paths[0])
+    write_cells(replace(whole, cells=whole.cells[5:], protocol={"steps": 360, "initialisations": moved}, notes=("of two",)), paths[1])
+    together = read_cells(paths)
+    assert together.cells == whole.cells
+    assert together.notes == ("of one", "of two")
+    assert together.protocol == {"steps": 360, "initialisations": {**moved, **first["initialisations"]}}  # type: ignore[dict-item]
+    for unlike in ({"dino_weights": "here", "sha256": "cc"}, {"dino_weights": "here", "sha256": "aa", "freeze_backbone": True}):
+        changed = {"steps": 360, "initialisations": {"scratch": {}, "dino": unlike}}
+        write_cells(replace(whole, cells=whole.cells[5:], protocol=changed), paths[1])
+        with pytest.raises(DataError, match=r"two.jsonl: dino started from other weights or settings than in .*one.jsonl"):
+            read_cells(paths)
+
+
+def test_single_seeds_are_seen_on_the_line_of_their_interval() -> None:
+    (axes,) = score_figure(analyse(study_samples.segmentation_study({"n1": 0.1}), Bootstrap(n_resamples=50))).axes
+    for rings, name in zip(axes.collections, ("scratch", "dino"), strict=True):
+        assert len(rings.get_offsets()) == 3, name
+        assert rings.get_facecolor()[0].tolist() == [1, 1, 1, 1]
 
 
 def test_the_page_holds_the_answer_and_refers_to_nothing_outside(cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,11 @@ def read_predictions(folder: Path, columns: Sequence[str]) -> list[dict[str, str
 
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Read the rows of a table that a test wrote, which has at least `columns`. Raises DataError."""
-    with path.open(newline="", encoding="utf-8") as file:
+    try:
+        file = path.open(newline="", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}). Test the run again.") from error
+    with file:
         reader = csv.DictReader(file)
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
         if missing:

@@ -179,7 +179,8 @@ def read_cells(paths: Sequence[Path]) -> StudyResults:
     """Read one file, or several of one study whose cells are put together.
 
     Raises:
-        DataError: a file that cannot be read; files of different studies; a cell in two files with different scores.
+        DataError: a file that cannot be read; files of different studies, or with different weights by one name; a cell in two files with
+            different scores.
     """
     first, *others = (_read(path) for path in paths)
     cells = {cell.key: cell for cell in first.cells}
@@ -188,6 +189,12 @@ def read_cells(paths: Sequence[Path]) -> StudyResults:
             raise DataError(
                 f"{path}: is of another study than {paths[0]}: other settings, patients or weights. They cannot stand in one table."
             )
+        if unlike := _unlike(first, other):
+            raise DataError(
+                f"{path}: {', '.join(unlike)} started from other weights or settings than in {paths[0]} (initialisations under protocol). "
+                "Give them names of their own."
+            )
+        first = _with_what_is_told(first, other)
         for cell in other.cells:
             if cells.setdefault(cell.key, cell).scores != cell.scores:
                 raise DataError(f"{path}: has other scores of {'_'.join(map(str, cell.key))} than another of the files. Keep one of them.")
@@ -201,6 +208,25 @@ def _comparable(one: StudyResults, other: StudyResults) -> bool:
     """Whether two files are of one study. Settings that only one of them knows are younger than the other file."""
     same = (one.cases, one.target, one.steps, one.initialisations[0]) == (other.cases, other.target, other.steps, other.initialisations[0])
     return same and _agree(*({**results.protocol, "initialisations": {}} for results in (one, other)))
+
+
+def _unlike(one: StudyResults, other: StudyResults) -> list[str]:
+    """The initialisations that are not the same in both. Paths do not count: files may be moved, and have checksums."""
+    ours, theirs = (
+        {
+            name: {key: value for key, value in entry.items() if key not in ("dino_weights", "suprem_weights")}
+            for name, entry in results.protocol.get("initialisations", {}).items()
+        }
+        for results in (one, other)
+    )
+    return [name for name in ours if name in theirs and ours[name] != theirs[name]]
+
+
+def _with_what_is_told(one: StudyResults, other: StudyResults) -> StudyResults:
+    """The first with the second's initialisations in its protocol and with its notes."""
+    entries = {**other.protocol.get("initialisations", {}), **one.protocol.get("initialisations", {})}
+    protocol = {**one.protocol, "initialisations": entries} if entries else one.protocol
+    return replace(one, protocol=protocol, notes=tuple(dict.fromkeys((*one.notes, *other.notes))))
 
 
 def _agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -42,7 +42,8 @@ def score_figure(answer: StudyAnswer) -> Figure:
         for x, (entry, _) in zip(at, entries, strict=True):
             _interval(axes, x, entry.estimate, colour)
             seeds = [results.score(cell) for cell in results.cells if (cell.initialisation, cell.budget) == (name, entry.budget)]
-            axes.scatter([x] * len(seeds), seeds, s=9, color=colour, alpha=0.55, linewidths=0, zorder=4)
+            # Hollow, so that they are seen on the interval's line of the same colour.
+            axes.scatter([x] * len(seeds), seeds, s=14, facecolors="white", edgecolors=colour, linewidths=0.9, zorder=4)
     _label_axis(axes, results)
     axes.set_ylabel(f"{results.metric} on the test folds")
     axes.legend(frameon=False, fontsize=10)

@@ -59,7 +59,7 @@ def _scores(answer: StudyAnswer, folder: Path) -> Section:
     picture = Picture(
         save_png(score_figure(answer), folder / "scores.png"),
         f"{metric} against labelled patients for {', '.join(answer.results.initialisations)}",
-        "Mean over seeds with its 95 % interval; small dots are single seeds.",
+        "Mean over seeds with its 95 % interval; small rings are single seeds.",
         width=820,
     )
     return Section(f"{metric[0].upper()}{metric[1:]} against labels", [picture, score_table(answer), Paragraph(LABELS, "note")])
@@ -144,8 +144,8 @@ def _cell_table(answer: StudyAnswer) -> Table:
         ]
         for cell in sorted(results.cells, key=lambda one: (order[one.budget], order[one.initialisation], one.seed))
     ]
-    header = ["run", "patients: learnt from + validated on", "learning rate", results.metric, "validation", "at step"]
-    return Table(header, rows, caption="Every run; the same figures are in study.csv.")
+    header = ["run", "patients", "learning rate", results.metric, "validation", "at step"]
+    return Table(header, rows, caption="Every run, its patients learnt from + validated on; the same figures are in study.csv.")
 
 
 def _protocol(protocol: Mapping[str, Any]) -> Sequence[Block]:

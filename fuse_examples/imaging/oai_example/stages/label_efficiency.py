@@ -80,17 +80,25 @@ def _do_all(study: Study) -> None:
         with Interruption() as interruption:
             interruption.defer()
             broken = _do(study, study.grid.search, interruption)
-            if not broken:
-                broken = _do(study, study.grid.cells(found_rates(study.folder, study.grid)), interruption)
+            cells = study.grid.cells(found_rates(study.folder, study.grid))
+            ready = [cell for cell in cells if cell.learning_rate is not None]  # where a run of the search broke the others go on
+            broken += _do(study, ready, interruption)
     except Interrupted:
         with suppress(UserError):  # what it has found so far; the signal is what is told
             write_study_results(study)
         raise
     written = write_study_results(study)
     if broken:
-        raise UserError([*map(str, broken), f"{len(broken)} runs broke; the others are done. Mend the cause and give the same command."])
+        raise UserError([*map(str, broken), _what_broke(len(broken), len(cells) - len(ready))])
     if written is not None:
         print(f"report: {written}")
+
+
+def _what_broke(n_broken: int, n_waiting: int) -> str:
+    broke = f"{n_broken} run{'s' * (n_broken != 1)} broke"
+    if n_waiting:
+        broke += f", so that the learning rate of {n_waiting} others is not known yet; they have not begun"
+    return f"{broke}; the others are done. Mend the cause and give the same command."
 
 
 def _do(study: Study, cells: Sequence[Cell], interruption: Interruption) -> list[Broken]:

@@ -26,6 +26,7 @@ LOAD_REPORT = "load_report.json"
 """The verdict on the weights that a run started from, in its folder."""
 _METADATA = {"config": dict, "patients": list, "backbone_options": dict}
 _SHOWN = 20
+_OTHERS_OR_SAY_SO = "Choose other test_folds or other weights, or set allow_pretraining_overlap: true and say so with the result."
 log = logging.getLogger(__name__)
 
 
@@ -115,7 +116,9 @@ def _check_metadata(metadata: Mapping[str, Any], path: Path, key: str) -> None:
         raise WeightsError(f"{key}: {path} has a damaged description ({', '.join(damaged)}). Give the file as the run wrote it.")
 
 
-def refuse_seen_patients(cases: Sequence[Case], hashes: Iterable[str], source: object, config: StageConfig) -> tuple[str, ...]:
+def refuse_seen_patients(
+    cases: Sequence[Case], hashes: Iterable[str], source: object, config: StageConfig, remedy: str = _OTHERS_OR_SAY_SO
+) -> tuple[str, ...]:
     """Refuse test patients whose images a network has learnt from; a score on them says nothing.
 
     Returns:
@@ -132,6 +135,5 @@ def refuse_seen_patients(cases: Sequence[Case], hashes: Iterable[str], source: o
     more = f"; and {len(seen) - _SHOWN} more" if len(seen) > _SHOWN else ""
     message = f"{config.csv_path}: {source} has learnt from images of {len(seen)} patient(s) of the test folds: {text}{more}."
     if not config.allow_pretraining_overlap:
-        remedy = "Choose other test_folds or other weights, or set allow_pretraining_overlap: true and say so with the result."
         raise DataError(f"{message} {remedy}")
     return (f"Warning: {message} allow_pretraining_overlap is set.",)

@@ -8,6 +8,7 @@ from typing import Any
 
 from fuse_examples.imaging.oai_example.errors import DataError
 from fuse_examples.imaging.oai_example.stages.study.grid import DONE, RUNS, Cell, Grid
+from fuse_examples.imaging.oai_example.training.checkpoint_writer import BEST, METRICS
 from fuse_examples.imaging.oai_example.training.safe_files import write_json
 
 
@@ -40,11 +41,18 @@ def is_finished(study: Path, cell: Cell) -> bool:
 
 
 def validation_score(study: Path, cell: Cell) -> float:
-    """The best validation score of a trained cell; NaN where no epoch could be scored."""
-    try:
-        value = json.loads((run_folder(study, cell) / "val_metrics.json").read_text())["value"]
-    except FileNotFoundError:
+    """The best validation score of a trained cell; NaN where no epoch could be scored.
+
+    Raises:
+        DataError: the score is lost. Without it the search would choose another learning rate.
+    """
+    folder = run_folder(study, cell)
+    if not (folder / METRICS).exists() and not (folder / "checkpoints" / BEST).exists():
         return math.nan
+    try:
+        value = json.loads((folder / METRICS).read_text())["value"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / METRICS}: cannot be read ({error}). Remove that run's folder; it is done anew.") from error
     return math.nan if value is None else float(value)
 
 

@@ -19,6 +19,8 @@ from fuse_examples.imaging.oai_example.stages.starting_weights import StartingWe
 from fuse_examples.imaging.oai_example.stages.study.downstream import DownstreamConfig
 from fuse_examples.imaging.oai_example.training.patient_hashes import overlap
 
+_OTHERS = "Choose other test_folds or other weights: a study whose test patients were learnt from answers nothing."
+
 
 def look_at_initialisations(
     config: LabelEfficiencyConfig, base: DownstreamConfig, splits: Splits
@@ -41,7 +43,7 @@ def look_at_initialisations(
         backbone = build_configured_backbone(own, with_decoder=isinstance(base, SegmentationConfig))
         weights.load_into(backbone)
         try:
-            refuse_seen_patients(splits.test, weights.patients, weights.path, own)
+            refuse_seen_patients(splits.test, weights.patients, weights.path, own, _OTHERS)
         except DataError as error:
             leaks += [f"initialisations: {name}: {problem}" for problem in error.problems]
         entries[name] = {**settings, **({"sha256": _checksum(weights.path)} if weights.path else {})}

@@ -15,7 +15,7 @@ from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.cross_folds import table_text
 from fuse_examples.imaging.oai_example.data.label_budgets import Budget
 from fuse_examples.imaging.oai_example.data.splits import Splits, split_cases
-from fuse_examples.imaging.oai_example.errors import ConfigError
+from fuse_examples.imaging.oai_example.errors import ConfigError, DataError
 from fuse_examples.imaging.oai_example.stages.study.downstream import (
     DownstreamConfig,
     compared_target,
@@ -40,6 +40,12 @@ OF_THE_MACHINE = (
 )
 """Settings of the stage that change no result: they may change while a study goes on."""
 _FOLDS = ("train", "val", "test")
+_NEEDED = ("search_budget", "search_seed", "initialisations")  # of a protocol that was written whole
+_NAMES = {
+    "cases": "csv_path: the cases or their values (by checksum)",
+    "search_seed": "seeds: that of the search of the learning rate, which must stay among them",
+    "warmup": "warmup_epochs by n_epochs",
+}
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,13 @@ def _read_protocol(folder: Path) -> dict[str, Any] | None:
         if any(path.name not in (LOCK, f".{PROTOCOL}{TEMPORARY}") for path in folder.iterdir()):
             raise ConfigError(f"experiment: {folder} exists and is no study (it has no {PROTOCOL}). Choose another experiment.")
         return None
-    protocol: dict[str, Any] = json.loads((folder / PROTOCOL).read_text())
+    try:
+        protocol: dict[str, Any] = json.loads((folder / PROTOCOL).read_text())
+        if missing := [key for key in _NEEDED if key not in protocol]:
+            raise ValueError(f"it has no {', '.join(missing)}")
+    except (OSError, ValueError, TypeError) as error:
+        remedy = "Put a copy of the file back, or choose another experiment."
+        raise DataError(f"{folder / PROTOCOL}: cannot be read as what the study was begun with ({error}). {remedy}") from error
     return protocol
 
 
@@ -171,9 +183,7 @@ def _going_on(saved: Mapping[str, Any], now: Mapping[str, Any], folder: Path, sc
 
 
 def _key(key: str) -> str:
-    if key == "cases":
-        return "csv_path: the cases or their values (by checksum)"
-    return key.removeprefix("downstream.").replace(".sha256", " (checksum of the file)")
+    return _NAMES.get(key) or key.removeprefix("downstream.").replace(".sha256", " (checksum of the file)")
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -135,6 +135,14 @@ def _curve(folder: Path) -> tuple[tuple[int, float], ...]:
 
 def _tested(study: Study, folder: Path) -> tuple[tuple[TestedCase, ...], Mapping[str, Any] | None, tuple[Any, ...]]:
     """The cases of a test folder, facts of the compared target, and a score of each case."""
+    try:
+        return _read_test(study, folder)
+    except DataError as error:
+        remedy = f"Or remove {folder.parent}; the study does that run anew."
+        raise DataError([*error.problems, remedy]) from error
+
+
+def _read_test(study: Study, folder: Path) -> tuple[tuple[TestedCase, ...], Mapping[str, Any] | None, tuple[Any, ...]]:
     if study.target is None:
         rows = read_predictions(folder, ["case", "PatientID", "dice_mean"])
         dice = [number(row["dice_mean"]) for row in rows]

@@ -1,11 +1,16 @@
 """Probes of a pre-training run: the curve, the best epoch, and the figures of a test."""
 
 import csv
+import math
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 import small_stages
 
+from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes
+from fuse_examples.imaging.oai_example.data.sampler import SampleKey
 from fuse_examples.imaging.oai_example.training.checkpoints import read_checkpoint
 
 TARGETS = 'probe_targets=["size", "tone"]'
@@ -63,6 +68,43 @@ def test_a_test_probes_the_test_folds_with_what_the_training_folds_hold(trained:
     assert set(probes["size"]) == {"knn_auc", "linear_auc"}
     assert probes["size"]["linear_auc"]["n_cases"] == 8
     assert "fewer than" in probes["size"]["linear_auc"]["note"] or probes["size"]["linear_auc"]["low"] is None
+
+
+def relabelled(cases: Path, name: str, value: str) -> Path:
+    """A table in which `size` is `value` in all validation cases."""
+    table = list(csv.DictReader(cases.open()))
+    rows = [{**row, "size": value if row["fold"] == "1" else row["size"]} for row in table]
+    return small_stages.write_table(cases.with_name(name), rows)
+
+
+@pytest.mark.parametrize(("value", "held"), [("", "no value at all"), ("large", "'large'")])
+def test_validation_cases_that_cannot_score_a_probe_are_refused(
+    value: str, held: str, cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = relabelled(cases, f"{value or 'none'}.csv", value)
+    assert small_stages.start("dino", table, tmp_path, 'probe_targets=["size"]') == 2
+    assert f"the validation folds hold one class at most (size: {held}), and the best epoch is chosen by an AUC" in capsys.readouterr().err
+
+
+def test_a_target_that_cannot_be_scored_leaves_the_choice_to_the_others(cases: Path, tmp_path: Path) -> None:
+    folder = small_stages.run("dino", relabelled(cases, "one.csv", "large"), tmp_path, TARGETS)
+    of_tone = next(float(row["value"]) for row in rows(folder) if (row["target"], row["probe"]) == ("tone", "knn_auc"))
+    assert small_stages.read_json(folder / "val_metrics.json")["value"] == pytest.approx(of_tone, abs=1e-4)
+    assert [row["value"] for row in rows(folder) if row["target"] == "size"] == ["", ""]
+    assert (folder / "checkpoints" / "best.ckpt").exists()
+
+
+def test_volumes_whose_features_are_not_finite_are_left_out(cases: Path, tmp_path: Path) -> None:
+    as_they_are = LabelledVolumes.__getitem__
+
+    def damaged(self: LabelledVolumes, key: SampleKey) -> Any:
+        item = as_they_are(self, key)
+        return {**item, "image": item["image"] * math.nan} if key.row == 1 else item
+
+    with mock.patch.object(LabelledVolumes, "__getitem__", damaged):
+        folder = small_stages.run("dino", cases, tmp_path, TARGETS)
+    assert "epoch 1: the features of 2 volumes are not finite; the probes leave these out" in (folder / "log.txt").read_text()
+    assert all(0 <= float(row["value"]) <= 1 for row in rows(folder))
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def test_it_starts_goes_on_and_passes_a_damaged_checkpoint_over(cases: Path, tmp
     small_stages.run("dino", cases, tmp_path, AUTO, n_epochs=3)
     assert steps(folder) == 6
     assert f"goes on from {best}, after optimiser step 4" in log_of(folder)
+    assert f"passed over: resume_training_from: auto: {last} cannot be loaded: it is cut off" in log_of(folder)
 
     cut_off(last)
     cut_off(best)

@@ -93,3 +93,29 @@ def test_features_that_are_all_equal_do_not_break_it() -> None:
     (known, _), (asked, _) = embedded(0, 60, 0.0), embedded(1, 60, 0.0)
     flat = probe(Embedded(known.cases, np.ones((60, 4))), Embedded(asked.cases, np.ones((60, 4))), INDEX)
     assert flat["knn_auc"].value == pytest.approx(0.5)
+
+
+def test_cases_whose_features_are_not_finite_count_for_nothing() -> None:
+    (known, _), (asked, _) = embedded(0, 60, 2.0), embedded(1, 40, 2.0)
+    spoilt = [Embedded(one.cases, one.features.copy()) for one in (known, asked)]
+    for one, value in zip(spoilt, (np.nan, np.inf), strict=True):
+        one.features[3, 1] = value
+    without = [Embedded([*one.cases[:3], *one.cases[4:]], np.delete(one.features, 3, axis=0)) for one in (known, asked)]
+    found, expected = probe(spoilt[0], spoilt[1], INDEX), probe(without[0], without[1], INDEX)
+    assert found["knn_auc"] == expected["knn_auc"]
+    assert found["linear_auc"].value == pytest.approx(expected["linear_auc"].value)
+    assert found["knn_auc"].n_cases == 39
+
+
+@pytest.mark.parametrize("which", ["known of one class", "asked without labels", "nothing finite"])
+def test_what_cannot_be_probed_is_undefined(which: str) -> None:
+    (known, _), (asked, _) = embedded(0, 60, 2.0), embedded(1, 40, 2.0)
+    if which == "known of one class":
+        known = Embedded([case(number, "a") for number in range(60)], known.features)
+    elif which == "asked without labels":
+        asked = Embedded([case(number, None) for number in range(40)], asked.features)
+    else:
+        known = Embedded(known.cases, known.features * np.nan)
+    for one in probe(known, asked, INDEX).values():
+        assert (one.value, one.low) == (None, None)
+        assert one.note == "undefined: not every class has cases"

@@ -563,6 +563,8 @@ def test_logged_names_and_their_values() -> None:
         "dino/prototypes_used",
         "dino/skipped_steps",
         "dino/alarms",
+        "dino/gradient_norm/backbone",
+        "dino/gradient_norm/head",
     }
     last = recorder.logged[-1]
     assert last["dino/kl"] + last["dino/teacher_entropy"] == pytest.approx(last["train/loss"], rel=1e-5)
@@ -571,6 +573,29 @@ def test_logged_names_and_their_values() -> None:
     assert 0 < last["dino/between_scans"] <= math.log(2), "batches hold two scans"
     assert 1 <= trainer.callback_metrics["dino/effective_rank"] <= 8
     assert 1 / N_PROTOTYPES <= trainer.callback_metrics["dino/prototypes_used"] <= 1
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_gradient_norms_are_those_of_the_parts_before_clipping(accumulate: int) -> None:
+    class Norms(pl.Callback):
+        def __init__(self) -> None:
+            self.steps: list[dict[str, float]] = []
+
+        def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+            squares = {"backbone": 0.0, "head": 0.0}
+            for name, parameter in pl_module.named_parameters():
+                is_frozen = trainer.current_epoch == 0 and "last_layer" in name
+                if parameter.grad is not None and not is_frozen:
+                    squares[name.split(".")[0].removeprefix("student_")] += float(parameter.grad.double().square().sum())
+            self.steps.append({part: math.sqrt(total) for part, total in squares.items()})
+
+    norms = Norms()
+    _, recorder = fit(make_task(), callbacks=[norms], accumulate_grad_batches=accumulate, gradient_clip_val=1e-3)
+    logged = recorder.logged[accumulate - 1 :: accumulate]
+    assert len(norms.steps) == len(logged) == 8 // accumulate
+    for expected, step in zip(norms.steps, logged, strict=True):
+        assert min(expected.values()) > 1e-3, "clipping has something to do"
+        assert {part: step[f"dino/gradient_norm/{part}"] for part in expected} == pytest.approx(expected, rel=1e-4)
 
 
 def test_effective_rank_is_of_the_epochs_latest_features(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Alarms of a DINO run: each threshold, what a person reads, and runs that are sabotaged in six ways."""
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from fuse_examples.imaging.oai_example.models.heads import DINOProjectionHead
 from fuse_examples.imaging.oai_example.objectives.dino_loss import DINOLoss
 from fuse_examples.imaging.oai_example.tasks.dino import ALARMS, MOST_SKIPPED_STEPS, DINOTask
 from fuse_examples.imaging.oai_example.tasks.dino_alarms import Alarm, EpochFigures, PatchFigures, alarms_of
-from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe
+from fuse_examples.imaging.oai_example.tasks.dino_recipe import DINORecipe, StepValues
 
 LN_K = math.log(64)
 HEALTHY = EpochFigures(
@@ -182,6 +182,18 @@ def test_without_centring_one_prototype_takes_all() -> None:
 def test_a_teacher_with_momentum_1_stands_still() -> None:
     _, task = run(Blobs(), replace(RECIPE, momentum_start=1.0, momentum_end=1.0))
     assert found(task) == ["still teacher"]
+
+
+def test_a_teacher_that_rests_at_the_end_of_a_long_run_is_sound() -> None:
+    """A cosine to momentum 1 moves the teacher by less than float32 holds in the last of some hundred epochs."""
+
+    class Long(DINORecipe):
+        def at(self, step: int, n_steps: int, steps_per_epoch: int) -> StepValues:
+            values = super().at(step, n_steps, steps_per_epoch)
+            return replace(values, momentum=1 - 1e-12) if step >= n_steps - 2 * steps_per_epoch else values
+
+    _, task = run(Blobs(), Long(**asdict(RECIPE)))
+    assert found(task) == []
 
 
 def test_a_teacher_at_temperature_1_is_uniform() -> None:

@@ -73,3 +73,23 @@ def test_a_batch_of_one_scan_does_not_tell_how_far_scans_differ() -> None:
     figures = watch.epoch_figures(NETWORK, NETWORK)
     assert figures is not None
     assert figures.between_scans == pytest.approx(math.log(2))
+
+
+def test_a_teacher_that_has_moved_once_does_not_stand_still_also_after_a_resumption() -> None:
+    teacher, watch = copy.deepcopy(NETWORK), DINOWatch()
+
+    def epoch(watch: DINOWatch) -> bool:
+        watch.begin_epoch(NETWORK, teacher)
+        watch.step_done(skipped=True)
+        watch.batch_figures(torch.tensor(1.0), torch.randn(4, 6), torch.rand(2, 2, 5), torch.rand(3, 2, 5), torch.zeros(1, 1, 5))
+        figures = watch.epoch_figures(NETWORK, teacher)
+        assert figures is not None
+        return figures.teacher_moved
+
+    assert not epoch(watch)
+    assert not epoch(watch)
+    with torch.no_grad():
+        teacher.weight.add_(1)
+    resumed = DINOWatch()
+    resumed.load_state_dict(copy.deepcopy(watch.state_dict()))
+    assert [epoch(one) for one in (watch, watch, resumed, resumed)] == [True] * 4

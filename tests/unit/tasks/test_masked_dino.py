@@ -245,6 +245,8 @@ def test_a_run_moves_all_parts_once_a_step_logs_its_losses_and_resumes_to_the_bi
     whole, kept = make_task(), Keep(tmp_path / "epoch.ckpt")
     trainer = fit(whole, kept)
     assert {"train/patch", "train/reconstruction", "dino/patch_teacher_entropy", "val/loss"} <= set(trainer.callback_metrics)
+    parts = {name.removeprefix("dino/gradient_norm/") for name in trainer.callback_metrics if name.startswith("dino/gradient_norm/")}
+    assert parts == {"backbone", "decoder", "head", "patch_head", "reconstruction_head"}
     start = kept.states[0]
     decoder = "backbone.up_tr64.ops.0.bn1.running_mean"
     assert start[f"student_{decoder}"].abs().max() > 0, "the decoder's statistics start from seen views"

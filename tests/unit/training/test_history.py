@@ -41,6 +41,22 @@ def test_a_row_per_epoch_with_means_of_batches_and_the_epochs_own_figures(tmp_pa
     assert read_history(tmp_path / "nothing.csv") == []
 
 
+def test_means_are_over_the_batches_that_logged_a_finite_number(tmp_path: Path) -> None:
+    class Sometimes(TinyTask):
+        def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+            if batch_idx != 1:
+                self.log("train/even", float(self.global_step))
+            self.log("train/damaged", float("nan") if batch_idx == 2 else float(self.global_step))
+            self.log("train/never", float("inf"))
+            return super().training_step(batch, batch_idx)
+
+    tiny_run(tmp_path, Sometimes([0.2, 0.7]), n_epochs=2, callbacks=[EpochHistory(tmp_path)])
+    rows = rows_of(tmp_path)
+    assert [float(row["train/even"]) for row in rows] == [1.0, 4.0]
+    assert [float(row["train/damaged"]) for row in rows] == [0.5, 3.5]
+    assert [row["train/never"] for row in rows] == ["", ""]
+
+
 def test_an_epoch_without_validation_has_no_figures_of_the_one_before(tmp_path: Path) -> None:
     tiny_run(tmp_path, Counting([0.0, 0.7, 0.0, 0.5]), n_epochs=4, validate_every_n_epochs=2, callbacks=[EpochHistory(tmp_path)])
     assert [row["val/score"] for row in rows_of(tmp_path)] == ["", "0.7", "", "0.5"]

@@ -62,7 +62,9 @@ class MaskingSettings(Settings):
     """Masked objectives beside DINO's. Shares and ratios follow 3DINO (Xu et al., 2025)."""
 
     patch_weight: NotNegative = inner(
-        0.0, "Weight of masked self-distillation, which tells what the teacher says of each masked cell; 1 in 3DINO, 0 for none."
+        0.0,
+        "Weight of masked self-distillation, which tells what the teacher says of each masked cell, as a mean over masked views; 0 for "
+        "none. The 1 of DINOv2 and 3DINO, over all large views, is 0.5 here.",
     )
     patch_centering: Literal["moving_average", "sinkhorn"] = inner(
         "sinkhorn",
@@ -149,7 +151,9 @@ class DINOConfig(StageConfig):
     )
     center_momentum: Share = task(0.9, "Share of the old centre that is kept at each step, with centering: moving_average.")
     koleo_weight: NotNegative = task(
-        0.0, "Weight of the KoLeo loss, which keeps the features of different volumes apart; 0.1 in DINOv2, 0 for none."
+        0.0,
+        "Weight of the KoLeo loss, which keeps the features of different volumes apart, as a mean over large views; 0 for none. The 0.1 of "
+        "DINOv2, over their sum, is 0.2 here.",
     )
     momentum_start: AutoShare = task(
         "auto",

@@ -50,7 +50,7 @@ def draw_mask(rng: np.random.Generator, grid: Sequence[int], ratio: tuple[float,
     """Blocks of whole cells, until their share is a ratio drawn from a range; at least one cell is masked and one is not.
 
     Each edge of a block is drawn for itself. A block may hang over the border and is cut there, so that every cell is as likely to be
-    masked as any other; the last one is cut to meet the ratio.
+    masked as any other; of the last one chance leaves out as many cells as meet the ratio.
 
     Args:
         rng: the view's random numbers.
@@ -66,7 +66,8 @@ def draw_mask(rng: np.random.Generator, grid: Sequence[int], ratio: tuple[float,
         starts = rng.integers(1 - edges, grid)
         block = np.zeros_like(mask)
         block[tuple(slice(max(start, 0), start + edge) for start, edge in zip(starts, edges, strict=True))] = True
-        new = np.flatnonzero(block & ~mask)[: wanted - count]
+        # In a drawn order: cut off in the order of the array, cells at its end would be masked less often.
+        new = rng.permutation(np.flatnonzero(block & ~mask))[: wanted - count]
         mask.reshape(-1)[new] = True
         count += len(new)
     return mask

@@ -13,14 +13,14 @@ from pytorch_lightning.callbacks import Callback
 from fuse_examples.imaging.oai_example.data.class_index import ClassIndex
 from fuse_examples.imaging.oai_example.data.volume_data_module import VolumeDataModule
 from fuse_examples.imaging.oai_example.evaluation.bootstrap import Estimate
-from fuse_examples.imaging.oai_example.evaluation.probes import Embedded, probe
+from fuse_examples.imaging.oai_example.evaluation.probes import Embedded, probe, with_finite_features
 from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
 from fuse_examples.imaging.oai_example.evaluation.whole_files import write_table
 from fuse_examples.imaging.oai_example.training.gathering import states_of_all
 
 log = logging.getLogger(__name__)
 PROBE = "val/probe"
-"""Name of the mean over targets of the k-NN's AUC, which chooses the best epoch; the curves are those of the targets."""
+"""Name of the mean of the k-NN's AUC over targets that have one, which chooses the best epoch; the curves are those of the targets."""
 TABLE = "probes.csv"
 _SETTINGS = Bootstrap(n_resamples=500)  # intervals of a curve
 
@@ -53,13 +53,16 @@ class ProbeWatch(Callback):
             return
         with trainer.precision_plugin.forward_context():
             known, asked = (embed(pl_module, data, trainer.global_rank, trainer.world_size) for data in (self.known, self.asked))
+        if n_damaged := sum(len(one.cases) - len(with_finite_features(one).cases) for one in (known, asked)):
+            log.warning("epoch %d: the features of %d volumes are not finite; the probes leave these out", done, n_damaged)
         found = {index.target: probe(known, asked, index, _SETTINGS) for index in self.targets} if trainer.is_global_zero else {}
         found = trainer.strategy.broadcast(found)
         for target, estimates in found.items():
             for name, one in estimates.items():
                 pl_module.log(f"val/{name}/{target}", _value(one))
             log.info("epoch %d: %s: k-NN AUC %s, linear AUC %s", done, target, *map(_described, estimates.values()))
-        pl_module.log(PROBE, float(np.mean([_value(estimates["knn_auc"]) for estimates in found.values()])), logger=False)
+        values = [one.value for estimates in found.values() if (one := estimates["knn_auc"]).value is not None]
+        pl_module.log(PROBE, float(np.mean(values)) if values else float("nan"), logger=False)
         if trainer.is_global_zero:
             self._write(done, found)
 

@@ -16,7 +16,7 @@ from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.class_index import MISSING, ClassIndex
 from fuse_examples.imaging.oai_example.evaluation.bootstrap import Estimate, Statistic, estimate
 from fuse_examples.imaging.oai_example.evaluation.classification_metrics import auc, macro
-from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap
+from fuse_examples.imaging.oai_example.evaluation.resampling import Bootstrap, FloatArray
 
 Features = NDArray[np.floating]
 Labels = NDArray[np.integer]
@@ -75,23 +75,39 @@ class ProbeScores:
 
 
 def score_probes(known: Embedded, asked: Embedded, index: ClassIndex) -> ProbeScores:
-    """The AUC of both probes of one target, "knn_auc" and "linear_auc". Cases without a label are left out."""
+    """The AUC of both probes of one target, "knn_auc" and "linear_auc"; undefined where known cases of two classes or asked ones lack.
+
+    Cases without a label are left out.
+    """
     labels, features, _ = _labelled(known, index)
     truth, questions, patients = _labelled(asked, index)
-    aucs = {}
+    aucs: dict[str, Statistic] = {}
     for name, probabilities_of in (("knn_auc", knn_probabilities), ("linear_auc", linear_probabilities)):
+        if len(np.unique(labels)) < 2 or not len(questions):
+            aucs[name] = _undefined
+            continue
         scores = probabilities_of(features, labels, questions, len(index.classes))
         aucs[name] = macro([auc(truth == k, scores[:, k]) for k in ([1] if len(index.classes) == 2 else range(len(index.classes)))])
     return ProbeScores(aucs, patients, [index.classes[label] for label in truth])
 
 
 def probe(known: Embedded, asked: Embedded, index: ClassIndex, settings: Bootstrap | None = None) -> Mapping[str, Estimate]:
-    """The AUCs of `score_probes` with their intervals."""
-    found, why = score_probes(known, asked, index), "not every class has cases"
+    """The AUCs of `score_probes` with their intervals. Cases whose features are not finite are left out: a damaged volume has such ones."""
+    found, why = score_probes(with_finite_features(known), with_finite_features(asked), index), "not every class has cases"
     return {
         name: estimate(statistic, found.patients, classes=found.classes, why_undefined=why, settings=settings)
         for name, statistic in found.aucs.items()
     }
+
+
+def with_finite_features(embedded: Embedded) -> Embedded:
+    """The cases all of whose features are finite numbers."""
+    are_finite = np.asarray(np.isfinite(embedded.features).all(axis=1))
+    return Embedded([case for case, kept in zip(embedded.cases, are_finite, strict=True) if kept], embedded.features[are_finite])
+
+
+def _undefined(weights: FloatArray) -> FloatArray:
+    return np.full(len(weights), np.nan)
 
 
 def _labelled(embedded: Embedded, index: ClassIndex) -> tuple[Labels, Features, list[str]]:

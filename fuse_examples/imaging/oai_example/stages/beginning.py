@@ -126,7 +126,7 @@ def begin_training(config: Config, stage: str) -> TrainingStart[Config]:
         UserError: the experiment exists, a file cannot be used, or a setting contradicts it.
     """
     checkpoint = None
-    config = _with_newest_checkpoint(config, stage)
+    config, passed_over = _with_newest_checkpoint(config, stage)
     if config.resume_training_from is not None:
         checkpoint = read_stage_checkpoint(config.resume_training_from, "resume_training_from", stage)
         config = check_resume(config, saved_config(checkpoint))
@@ -135,20 +135,23 @@ def begin_training(config: Config, stage: str) -> TrainingStart[Config]:
     config, weights, notes = starting_weights(config)
     seed_run(config.seed)
     if checkpoint is not None:
-        notes = (*notes, f"goes on from {config.resume_training_from}, after optimiser step {checkpoint['global_step']}")
+        notes = (*notes, *passed_over, f"goes on from {config.resume_training_from}, after optimiser step {checkpoint['global_step']}")
     elif weights.key is None:
         notes = (*notes, "weights: none, the backbone starts from random numbers")
     return TrainingStart(config, run, checkpoint, weights, notes)
 
 
-def _with_newest_checkpoint(config: Config, stage: str) -> Config:
+def _with_newest_checkpoint(config: Config, stage: str) -> tuple[Config, tuple[str, ...]]:
     """Put the experiment's newest whole checkpoint in the place of `auto`; without any the run starts as if the key were null.
+
+    Returns:
+        The configuration, and a line for each newer checkpoint that is passed over.
 
     Raises:
         WeightsError: there are checkpoints and none of them can be read; starting anew would lose them.
     """
     if config.resume_training_from != "auto":
-        return config
+        return config, ()
     found = Run.checkpoint_files(config.results_dir, config.experiment)
     problems: list[str] = []
     for path in found:
@@ -157,10 +160,11 @@ def _with_newest_checkpoint(config: Config, stage: str) -> Config:
         except WeightsError as error:
             problems += error.problems
             continue
-        return config.model_copy(update={"resume_training_from": path, "dino_weights": None, "suprem_weights": None})
+        update = {"resume_training_from": path, "dino_weights": None, "suprem_weights": None}
+        return config.model_copy(update=update), tuple(f"passed over: {problem}" for problem in problems)
     if problems:
         raise WeightsError(problems)
-    return config.model_copy(update={"resume_training_from": None})
+    return config.model_copy(update={"resume_training_from": None}), ()
 
 
 def begin_test(config: Config, stage: str, keys: Sequence[str]) -> TestStart[Config]:

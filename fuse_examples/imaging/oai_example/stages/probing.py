@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
-from fuse_examples.imaging.oai_example.data.class_index import ClassIndex, check_classes, learn_classes
+from fuse_examples.imaging.oai_example.data.class_index import ClassIndex, check_classes, check_validation, learn_classes
 from fuse_examples.imaging.oai_example.data.classification_views import LabelledVolumes
 from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
 from fuse_examples.imaging.oai_example.data.preprocessing import Preprocessing
@@ -18,12 +18,18 @@ from fuse_examples.imaging.oai_example.stages.opening import OpenedCases
 
 
 def probed_classes(config: DINOConfig, cases: OpenedCases) -> tuple[ClassIndex, ...]:
-    """The classes of each of `probe_targets`, learnt from the training cases. Raises DataError as `learn_classes` and `check_classes`."""
+    """The classes of each of `probe_targets`, learnt from the training cases.
+
+    Raises:
+        DataError: as `learn_classes` and `check_classes`; in training as `check_validation`, since the best probe chooses `best.ckpt`.
+    """
     if config.probe_targets is None:
         return ()
     classes = learn_classes(cases.train, config.probe_targets, None, config.csv_path)
     name = "the validation folds" if config.test_ckpt is None else "the test folds"
     check_classes({name: cases.evaluation}, classes, config.csv_path)
+    if config.test_ckpt is None:
+        check_validation(cases.evaluation, classes, config.csv_path)
     return classes
 
 

@@ -33,6 +33,10 @@ MOST_SKIPPED_STEPS = 20
 """So many steps in a row without finite gradients end the run: they do not come from a single damaged volume."""
 WATCHED = "dino_watch"
 """Entry of checkpoints: the state of the watch over the epoch."""
+GRADIENT_NORM = "dino/gradient_norm"
+"""Logged at each optimiser step for each part, behind a slash: the length of its gradient before it is clipped."""
+LAST_ALARMS = "dino_alarms"
+"""Entry of checkpoints: the last epoch's alarms, so that a run which they have ended is not taken for one that is done."""
 ALARMS = "dino/alarms"
 """Logged at the end of each epoch: how many alarms it raised."""
 
@@ -188,8 +192,9 @@ class DINOTask(pl.LightningModule):
             # Gone, not zero: AdamW passes over a parameter without gradient, but decays one whose gradient is zero.
             for head, _ in self._pairs[1:]:
                 _drop_gradients(head.get_submodule("last_layer"))
-        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
-        self._is_stepping = bool(torch.nn.utils.get_total_norm(gradients).isfinite())
+        norms = self._gradient_norms()
+        self.log_dict({f"{GRADIENT_NORM}/{part}": norm for part, norm in norms.items()})
+        self._is_stepping = all(bool(norm.isfinite()) for norm in norms.values())
         self._watch.step_done(skipped=not self._is_stepping)
         self._n_skipped_in_a_row = 0 if self._is_stepping else self._n_skipped_in_a_row + 1
         if not self._is_stepping:
@@ -226,13 +231,27 @@ class DINOTask(pl.LightningModule):
 
     # --- what is watched
 
+    def _gradient_norms(self) -> dict[str, Tensor]:
+        """The norm of the gradient of each part that has one, as accumulated for the step and before it is clipped."""
+        parts: dict[str, list[Tensor]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.grad is not None:
+                parts.setdefault(self._part_of(name), []).append(parameter.grad)
+        return {part: torch.nn.utils.get_total_norm(gradients) for part, gradients in parts.items()}
+
+    def _part_of(self, name: str) -> str:
+        """What a parameter of this name belongs to: `backbone`, `head` and so on, without the word for the student."""
+        return name.split(".")[0].removeprefix("student_")
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the epoch has shown so far: an epoch that is gone on with is judged as a whole."""
+        """Keep what the epoch has shown so far: an epoch that is gone on with is judged as a whole. And the last epoch's alarms."""
         checkpoint[WATCHED] = self._watch.state_dict()
+        checkpoint[LAST_ALARMS] = [asdict(alarm) for alarm in self.alarms]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it up. Checkpoints of earlier versions lack it; their epoch's figures then cover what is left of it."""
+        """Take both up. Checkpoints of earlier versions lack them; their epoch's figures then cover what is left of it."""
         self._watch.load_state_dict(checkpoint.get(WATCHED, {}))
+        self.alarms = tuple(Alarm(**alarm) for alarm in checkpoint.get(LAST_ALARMS, []))
 
     def _watch_batch(self, loss: Tensor, features: Tensor, distributions: tuple[Tensor, Tensor], values: StepValues) -> None:
         self.log("train/loss", loss, prog_bar=True, sync_dist=True)

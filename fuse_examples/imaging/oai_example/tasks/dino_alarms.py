@@ -40,7 +40,7 @@ class EpochFigures:
         n_steps, n_skipped: optimiser steps, and those left out because gradients were not finite.
         weight_growth: norm of the student's weights at the end of the epoch, over that at its beginning.
         between_scans: how far the teacher's outputs for the scans of a batch differ, in nats; not a number where no batch had two.
-        teacher_moved: whether the teacher has changed since the epoch began.
+        teacher_moved: whether the teacher has changed since the run began.
         patch: of masked self-distillation; None where it is off, or no cell was masked.
     """
 
@@ -95,7 +95,7 @@ def _still_teacher(figures: EpochFigures) -> Alarm | None:
     if figures.teacher_moved or figures.n_skipped == figures.n_steps:
         return None
     return Alarm(
-        "still teacher", "the teacher has not changed in the whole epoch, so the student learns random targets.", "Lower momentum_start."
+        "still teacher", "the teacher has not changed since the run began, so the student learns random targets.", "Lower momentum_start."
     )
 
 

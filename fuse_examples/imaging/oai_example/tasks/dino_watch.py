@@ -33,10 +33,13 @@ class DINOWatch:
         self._n_patch_batches = self._n_cells = 0
         self._teacher_weight: Tensor | None = None
         self._student_norm: Tensor | None = None
+        self._teacher_moved_before = False
 
     def begin_epoch(self, student: nn.Module, teacher: nn.Module) -> None:
-        """Forget the epoch before, and note where both networks stand."""
+        """Forget the epoch before, but for whether the teacher has ever moved, and note where both networks stand."""
+        moved = self._teacher_has_moved(teacher)
         self.__init__()  # type: ignore[misc]  # all there is to forget
+        self._teacher_moved_before = moved
         self._teacher_weight, self._student_norm = _a_weight(teacher).clone(), _norm(student)
 
     def state_dict(self) -> dict[str, Any]:
@@ -139,11 +142,15 @@ class DINOWatch:
             n_steps=self._n_steps,
             n_skipped=self._n_skipped,
             weight_growth=1.0 if self._student_norm is None else float(_norm(student)) / float(self._student_norm),
-            teacher_moved=self._teacher_weight is None
-            or not torch.equal(self._teacher_weight, _a_weight(teacher).to(self._teacher_weight.device)),
+            teacher_moved=self._teacher_weight is None or self._teacher_has_moved(teacher),
             between_scans=float(self._totals[BETWEEN_SCANS] / self._totals[_COMPARED]) if _COMPARED in self._totals else math.nan,
             patch=self._of_patches(),
         )
+
+    def _teacher_has_moved(self, teacher: nn.Module) -> bool:
+        """In this epoch or in one before: at the end of a long run, where its momentum nears 1, a sound teacher rests for whole epochs."""
+        before = self._teacher_weight
+        return self._teacher_moved_before or (before is not None and not torch.equal(before, _a_weight(teacher).to(before.device)))
 
     def _of_patches(self) -> PatchFigures | None:
         if self._patch_distribution is None:

@@ -88,6 +88,11 @@ class MaskedDINOTask(DINOTask):
         """Plain DINO's loss of one batch."""
         super().validation_step(without_masks(batch), batch_idx)
 
+    def _part_of(self, name: str) -> str:
+        part, _, rest = name.partition(".")
+        is_decoder = part == "student_backbone" and not self.student_backbone.is_encoder_key(rest)
+        return "decoder" if is_decoder else super()._part_of(name)
+
     def _start_pass(self, batch: Batch) -> None:
         self._student(without_masks(batch))
 

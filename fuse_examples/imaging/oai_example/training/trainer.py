@@ -24,6 +24,7 @@ UNWANTED_WARNINGS = {
     "was not set when": "the batch size is read from the samples by the task",
     "Found .* module\\(s\\) in eval mode": "frozen and teacher networks are meant to be in evaluation mode",
     "You defined a `validation_step` but have no `val_dataloader`": "val_folds may be empty in pre-training",
+    "Total length of `list` across ranks is zero": "likewise",
     "Checkpoint directory .* exists and is not empty": "the run folder refuses or clears what is there",
     "GPU available but not used": "the device is the user's choice",
     "You are using a custom batch sampler": "EpochSampler returns every row",

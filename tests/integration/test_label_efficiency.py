@@ -113,7 +113,12 @@ def test_every_cell_is_a_run_and_the_search_is_never_tested(studied: Path) -> No
     assert runs == sorted(tested | searched)
     assert {name for name in runs if (studied / "runs" / name / "test").exists()} == tested
     assert len(table) == 8
+    notes = json.loads((studied / "cells.jsonl").read_text().splitlines()[0])["notes"]
+    ends = {"0.001": "smallest", "0.003": "largest"}
     for name in rates:
+        told = f"{name}: the search took {rates[name]}, the {ends[rates[name]]} of the learning rates tried; one beyond it may be better."
+        assert told in notes
+        assert told in (studied / "study.html").read_text()
         found = {
             rate: small_stages.read_json(studied / "runs" / f"{name}_all_seed0_lr{rate}" / "val_metrics.json") for rate in (0.001, 0.003)
         }
@@ -295,7 +300,9 @@ def test_a_leak_is_refused_before_anything_starts(results: Path, capsys: pytest.
     rows[-1]["PatientID"] = rows[0]["PatientID"]  # a training patient in the test fold
     leaking = small_stages.write_table(table.with_name("leaking.csv"), rows)
     assert start(results, "segmentation", experiment="leak", overrides={"csv_path": str(leaking)}) == 2
-    assert "patient subject00 is in train (row 2) and in test (row 19)" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "patient subject00 is in train (row 2) and in test (row 19)" in message
+    assert "allow_patient_overlap" not in message
     assert start(results, "segmentation", experiment="leak", overrides={"allow_pretraining_overlap": True}) == 2
     assert "allow_pretraining_overlap is true; a study whose test patients were learnt from answers nothing" in capsys.readouterr().err
     assert not (results / "leak").exists()

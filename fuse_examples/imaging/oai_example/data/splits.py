@@ -29,6 +29,7 @@ def split_cases(
     *,
     used: Sequence[str] = ("train_folds", "val_folds", "test_folds"),
     allow_patient_overlap: bool = False,
+    or_else: str = ", or set allow_patient_overlap: true",
     csv_path: Path,
 ) -> Splits:
     """Sort `cases` into the splits.
@@ -38,6 +39,7 @@ def split_cases(
         train_folds, val_folds, test_folds: values of the column `fold`.
         used: the lists that the run uses. The others may name folds that the table lacks, but a patient must not stand in them as well.
         allow_patient_overlap: whether a patient, or a fold, may stand in more than one split.
+        or_else: for messages, what else may be done about a patient in two splits.
         csv_path: for messages.
 
     Raises:
@@ -51,7 +53,7 @@ def split_cases(
     _check_folds(used_folds, Counter(case.fold for case in cases), allow_patient_overlap, csv_path)
     members = {key: [case for case in cases if case.fold in names] for key, names in folds.items()}
     if not allow_patient_overlap:
-        _check_patients(members, csv_path)
+        _check_patients(members, or_else, csv_path)
     return Splits(*(tuple(members[key]) for key in ("train_folds", "val_folds", "test_folds")))
 
 
@@ -73,7 +75,7 @@ def _check_folds(folds: dict[str, tuple[str, ...]], counts: Counter[str], allow_
         raise DataError(problems)
 
 
-def _check_patients(members: dict[str, list[Case]], csv_path: Path) -> None:
+def _check_patients(members: dict[str, list[Case]], or_else: str, csv_path: Path) -> None:
     patients = [{case.patient for case in cases} for cases in members.values()]
     leaking = set().union(*(one & other for one, other in combinations(patients, 2)))
     rows: dict[str, dict[str, list[int]]] = {}
@@ -89,6 +91,6 @@ def _check_patients(members: dict[str, list[Case]], csv_path: Path) -> None:
     if problems:
         remedy = (
             f"{len(problems)} patient{'s' * (len(problems) != 1)} in more than one split: scores would be too good. "
-            "Put all rows of a patient into one fold, or set allow_patient_overlap: true."
+            f"Put all rows of a patient into one fold{or_else}."
         )
         raise DataError([*shortened(problems), remedy])

@@ -100,9 +100,7 @@ def look_at_study(config: LabelEfficiencyConfig) -> Study:
     """
     base = read_downstream_config(config)
     target = compared_target(config, base)
-    splits = split_cases(
-        read_all_cases(base), base.train_folds, base.val_folds, base.test_folds, allow_patient_overlap=False, csv_path=base.csv_path
-    )
+    splits = split_cases(read_all_cases(base), base.train_folds, base.val_folds, base.test_folds, or_else="", csv_path=base.csv_path)
     base = base.model_copy(update=same_in_all_cells(base, splits.train))
     subsets = draw_subsets(config, base, splits, target)
     weights, notes = look_at_initialisations(config, base, splits)

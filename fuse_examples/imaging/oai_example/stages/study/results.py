@@ -92,9 +92,19 @@ def collect(study: Study) -> StudyResults | None:
         target=target,
         cases=cases,
         protocol=study.protocol,
-        notes=study.notes,
+        notes=(*study.notes, *_at_the_end(study)),
         cells=tuple(_cell(study, cell, scores) for cell, (_, _, scores) in read.items()),
     )
+
+
+def _at_the_end(study: Study) -> list[str]:
+    """What a reader should know of a search whose best is the last that was tried."""
+    ends = {min(study.grid.learning_rates): "smallest", max(study.grid.learning_rates): "largest"}
+    return [
+        f"{name}: the search took {rate:g}, the {ends[rate]} of the learning rates tried; one beyond it may be better."
+        for name, rate in found_rates(study.folder, study.grid).items()
+        if rate in ends
+    ]
 
 
 def _budgets(study: Study) -> tuple[str, ...]:

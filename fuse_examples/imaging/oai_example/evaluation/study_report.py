@@ -26,8 +26,10 @@ LABELS = (
     "table of runs has both numbers. The learning rate is searched at one budget and used at all."
 )
 SPEED = (
-    "Steps of the reference to its own best validation score, and of the other to that same score with the same patients and seed; medians "
-    "over seeds. Scores are taken at every validation, so steps are known to that interval."
+    "Steps of the reference to its own best validation score, their median over seeds; and the share of them after which the other has "
+    "that same score with the same patients and seed, seed by seed and as the median. Scores are taken at every validation, so steps are "
+    "known to that distance. The shares have no confidence interval; two starts that are alike reach each other's best about every other "
+    "time."
 )
 SAVED = (
     "Labelled patients with which the reference has the same score, by interpolation between its budgets on a logarithmic scale; the "
@@ -115,10 +117,13 @@ def speed_table(answer: StudyAnswer) -> Table:
     """Steps to the reference's best validation score."""
     rows = []
     for entry in answer.speeds:
-        steps = "not reached" if math.isinf(entry.steps) else f"{entry.steps:g}"
-        reached = f"{entry.n_reached} of {len(entry.pairs)}"
-        rows.append([entry.initialisation, str(entry.n_train), f"{entry.reference_steps:g}", steps, reached])
-    return Table(["initialisation", "labelled patients", f"steps of {answer.reference}", "steps to its score", "seeds that reach it"], rows)
+        shares = [_share(ratio) for ratio in sorted(entry.ratios)]
+        rows.append([entry.initialisation, str(entry.n_train), f"{entry.reference_steps:g}", ", ".join(shares), _share(entry.share)])
+    return Table(["initialisation", "labelled patients", f"steps of {answer.reference}", "share of them, each seed", "median share"], rows)
+
+
+def _share(ratio: float) -> str:
+    return "–" if math.isnan(ratio) else "not reached" if math.isinf(ratio) else f"{ratio:.2f}"
 
 
 def saved_table(answer: StudyAnswer) -> Table:

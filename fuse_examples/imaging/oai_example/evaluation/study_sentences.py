@@ -99,7 +99,7 @@ def _speed(answer: StudyAnswer, name: str) -> list[str]:
     of_all = f"{reached} of {len(ratios)} runs"
     best = f"{answer.reference}'s best validation score"
     if math.isinf(middle):
-        return [f"{name} reaches {best} of the same budget and seed in {of_all}, so it is not faster."]
+        return [f"{name} reaches {best} of the same budget and seed in {of_all}, which does not show that it is faster."]
     word = "no faster than it" if middle >= 1 else f"in {100 * middle:.0f} % of its steps"
     return [f"{name} reaches {best} of the same budget and seed {word} (median; reached in {of_all})."]
 

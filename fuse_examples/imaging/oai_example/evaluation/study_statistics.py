@@ -83,9 +83,9 @@ class SpeedEntry:
         return float(np.median([reference for reference, _ in self.pairs.values()]))
 
     @property
-    def steps(self) -> float:
-        """Median over seeds; infinite where fewer than half of them reach the score."""
-        return median([float("inf") if steps is None else float(steps) for _, steps in self.pairs.values()])
+    def share(self) -> float:
+        """Median of the ratios. That of the steps alone would set one seed's steps against another's, and hide that each is slower."""
+        return median(self.ratios)
 
 
 @dataclass(frozen=True)

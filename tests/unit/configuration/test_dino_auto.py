@@ -1,11 +1,12 @@
 """`auto` in pre-training: each rule at its corners, what a person reads, and that everything set by hand stays."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fuse_examples.imaging.oai_example.configuration.dino_auto import RULES, RunSize, without_auto
+from fuse_examples.imaging.oai_example.configuration.dino_auto import RULES, RunSize, slow_teacher, without_auto
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
 from fuse_examples.imaging.oai_example.configuration.loading import load_config
 from fuse_examples.imaging.oai_example.configuration.settings import settings_of
@@ -94,3 +95,39 @@ def test_a_value_that_is_neither_a_number_nor_auto_is_told_both(tmp_path: Path) 
     file.write_text(GOOD + "learning_rate: automatic\n")
     with pytest.raises(Exception, match="learning_rate: must be a number above 0 or 'auto', found 'automatic'; did you mean 'auto'"):
         load_config(DINOConfig, file)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "n_epochs"), [(0.9999, 1.0, 4), (0.996, 1.0, 4), (0.99, 1.0, 20), (0.996, 1.0, 20), (0.95, 0.999, 1)]
+)
+def test_what_is_left_of_the_first_teacher_is_told(tmp_path: Path, start: float, end: float, n_epochs: int) -> None:
+    """Against the shares of all steps, multiplied one by one."""
+    size = RunSize(200, 8, n_epochs)
+    left = 1.0
+    for step in range(size.n_steps):
+        left *= end + (start - end) * (1 + math.cos(math.pi * step / (size.n_steps - 1))) / 2
+    settled, _ = without_auto(config(tmp_path, f"momentum_start={start}", f"momentum_end={end}"), size)
+    told = slow_teacher(settled, size)
+    assert len(told) == (left > 0.5)
+    if told:
+        percent = int(told[0].split("still ")[1].split("%")[0])
+        assert percent == pytest.approx(100 * left, abs=1)
+
+
+def test_a_slow_teacher_is_told_with_what_to_set(tmp_path: Path) -> None:
+    settled, _ = without_auto(config(tmp_path, "momentum_start=0.9995"), RunSize(191, 8, 40))
+    assert slow_teacher(settled, RunSize(191, 8, 40)) == (
+        "warning: with momentum_start 0.9995 the teacher is still 79% of what it starts from after all 960 steps, so the student learns "
+        "what random numbers say. Set momentum_start: auto, which is 0.9792 here, or train for longer.",
+    )
+    loaded = settled.model_copy(update={"dino_weights": tmp_path / "backbone.safetensors"})
+    assert "the student learns what those weights said." in slow_teacher(loaded, RunSize(191, 8, 40))[0]
+    shortest, _ = without_auto(config(tmp_path), RunSize(8, 8, 10))
+    (told,) = slow_teacher(shortest, RunSize(8, 8, 10))
+    assert told.endswith("after all 10 steps, so the student learns what random numbers say. Train for longer.")
+
+
+@pytest.mark.parametrize("size", [RunSize(16, 8, 10), RunSize(111, 8, 28), RunSize(200, 8, 100), RunSize(1_000_000, 512, 100)])
+def test_auto_is_never_too_slow(tmp_path: Path, size: RunSize) -> None:
+    settled, _ = without_auto(config(tmp_path), size)
+    assert slow_teacher(settled, size) == ()

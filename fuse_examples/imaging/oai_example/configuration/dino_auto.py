@@ -21,6 +21,8 @@ MOST_PROTOTYPES = 65_536
 FEW_VOLUMES, MANY_VOLUMES = 20_000, 1_000_000
 REFERENCE_RATE, REFERENCE_BATCH = 5e-4, 64
 SHARE_OF_RUN = 20
+MOST_LEFT_OF_START = 0.5
+"""Share of the teacher's first weights that may be left at the end without a warning."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,24 @@ def without_auto(config: DINOConfig, size: RunSize) -> tuple[DINOConfig, tuple[s
             lines.append(f"auto: {key}: {shown(block[name])}, {because}")
     origins = {key: config.origin(key) for key in settings_of(type(config))}
     return type(config).model_validate(values).with_origins(origins), tuple(lines)
+
+
+def slow_teacher(config: DINOConfig, size: RunSize) -> tuple[str, ...]:
+    """A warning where the teacher of a configuration without `auto` is, to the end, mostly what it began as.
+
+    Each step keeps a share `momentum` of it, which runs from `momentum_start` to `momentum_end` along half a cosine: of the first weights
+    about their mean to the power of the number of steps is left.
+    """
+    left: float = ((number(config.momentum_start) + config.momentum_end) / 2) ** size.n_steps
+    if left <= MOST_LEFT_OF_START:
+        return ()
+    learnt = "random numbers say" if config.dino_weights is None and config.suprem_weights is None else "those weights said"
+    fitting, _ = _momentum(config, size)
+    change = f"Set momentum_start: auto, which is {fitting:g} here, or train" if fitting < number(config.momentum_start) else "Train"
+    return (
+        f"warning: with momentum_start {config.momentum_start:g} the teacher is still {left:.0%} of what it starts from after all "
+        f"{size.n_steps} steps, so the student learns what {learnt}. {change} for longer.",
+    )
 
 
 def number(value: Value | Literal["auto"]) -> Value:

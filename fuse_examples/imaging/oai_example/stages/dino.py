@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from fuse_examples.imaging.oai_example.configuration.dino_auto import RunSize, without_auto
+from fuse_examples.imaging.oai_example.configuration.dino_auto import RunSize, slow_teacher, without_auto
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
 from fuse_examples.imaging.oai_example.configuration.precedence import READING, TAUGHT_WITH
 from fuse_examples.imaging.oai_example.data.masking import MaskedCollation, MaskedViews, Masking
@@ -75,7 +75,9 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
     cases = open_cases(config, masks=False, targets=config.probe_targets or ())
     classes = probed_classes(config, cases)
     seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
-    config, rules = without_auto(resolved(config, backbone), _run_size(config, cases))
+    run_size = _run_size(config, cases)
+    config, rules = without_auto(resolved(config, backbone), run_size)
+    rules = (*rules, *slow_teacher(config, run_size))
     preprocessing = preprocessing_of(config, config.crops.global_size)
     if check:
         data = _training_data(config, backbone, cases, preprocessing, None)

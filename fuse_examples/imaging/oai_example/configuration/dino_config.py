@@ -72,7 +72,9 @@ class MaskingSettings(Settings):
         "hundred scans.",
     )
     reconstruction_weight: NotNegative = inner(
-        0.0, "Weight of masked reconstruction, which also trains the decoder and exports it; 0 for none."
+        0.0,
+        "Weight of masked reconstruction, which also trains the decoder and exports it; 0 for none. 1 made much better features of one of "
+        "two real data sets and no difference to the other (docs/pretraining.md).",
     )
     share_of_views: ShareBelowOne = inner(
         0.5, "Share of each volume's large views that are masked; the others keep normalisation statistics as whole views make them."

@@ -303,3 +303,13 @@ def test_the_same_seed_gives_the_same_backbone_and_another_seed_another(cases: P
     one, again, other = (load_file(folder / "backbone.safetensors") for folder in folders)
     assert [name for name in one if not torch.equal(one[name], again[name])] == []
     assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_teacher_that_cannot_leave_its_start_is_told_before_training_and_in_the_log(
+    cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = "warning: with momentum_start 0.9999 the teacher is still 100% of what it starts from after all "
+    assert small_stages.start("dino", cases, tmp_path, "--check", "momentum_start=0.9999") == 0
+    assert told in capsys.readouterr().out
+    folder = small_stages.run("dino", cases, tmp_path, "momentum_start=0.9999")
+    assert told in (folder / "log.txt").read_text()

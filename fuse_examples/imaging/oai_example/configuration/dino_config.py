@@ -125,7 +125,8 @@ class DINOConfig(StageConfig):
     head: ProjectionHeadSettings = task(ProjectionHeadSettings, "The projection head; it is not part of the exported backbone.")
     masking: MaskingSettings = task(
         MaskingSettings,
-        "Objectives on parts of the large views that the student is not shown; off, since on two small data sets they gave no gain.",
+        "Objectives on parts of the large views that the student is not shown; off, but masked reconstruction is worth a try "
+        "(docs/pretraining.md).",
     )
     pooling: Literal["average", "max"] = task("average", "How the deepest feature map becomes one vector.")
     probe_targets: Columns | None = task(

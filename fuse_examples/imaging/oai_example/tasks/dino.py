@@ -194,7 +194,7 @@ class DINOTask(pl.LightningModule):
                 _drop_gradients(head.get_submodule("last_layer"))
         norms = self._gradient_norms()
         self.log_dict({f"{GRADIENT_NORM}/{part}": norm for part, norm in norms.items()})
-        self._is_stepping = all(bool(norm.isfinite()) for norm in norms.values())
+        self._is_stepping = bool(torch.nn.utils.get_total_norm(list(norms.values())).isfinite())  # one wait for a GPU
         self._watch.step_done(skipped=not self._is_stepping)
         self._n_skipped_in_a_row = 0 if self._is_stepping else self._n_skipped_in_a_row + 1
         if not self._is_stepping:

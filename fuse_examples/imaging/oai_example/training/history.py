@@ -47,16 +47,17 @@ class EpochHistory(Checkpoint):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Add up the batch's figures where they are; a GPU need not wait for them."""
-        for name, value in self._new(trainer).items():
+        logged = trainer.callback_metrics  # gathered anew at each call
+        for name, value in self._new(logged).items():
             if not _is_one(value, self._latest.get(name)):
                 is_finite = value.detach().isfinite()
                 self._totals[name] = self._totals.get(name, 0.0) + torch.where(is_finite, value.detach(), 0.0)
                 self._counts[name] = self._counts.get(name, 0.0) + is_finite.float()
-        self._latest = dict(trainer.callback_metrics)
+        self._latest = dict(logged)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row and write the table."""
-        figures = {name: float(value) for name, value in self._new(trainer).items()}
+        figures = {name: float(value) for name, value in self._new(trainer.callback_metrics).items()}
         figures |= {name: _mean(float(total), float(self._counts[name])) for name, total in self._totals.items()}
         self.rows.append({"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **figures})
         self._totals, self._counts = {}, {}
@@ -73,9 +74,9 @@ class EpochHistory(Checkpoint):
         self.rows, self._totals = state_dict["rows"], dict(state_dict["totals"])
         self._counts = dict(state_dict["counts"]) if "counts" in state_dict else dict.fromkeys(self._totals, state_dict["n_batches"])
 
-    def _new(self, trainer: pl.Trainer) -> dict[str, Tensor]:
+    def _new(self, logged: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What has been logged since the epoch began. A figure that is logged anew is another object, whatever its value."""
-        return {name: value for name, value in trainer.callback_metrics.items() if value is not self._before.get(name)}
+        return {name: value for name, value in logged.items() if value is not self._before.get(name)}
 
 
 def _is_one(value: Tensor, before: Tensor | None) -> bool:

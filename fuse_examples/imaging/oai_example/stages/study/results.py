@@ -99,7 +99,10 @@ def collect(study: Study) -> StudyResults | None:
 
 def _at_the_end(study: Study) -> list[str]:
     """What a reader should know of a search whose best is the last that was tried."""
-    ends = {min(study.grid.learning_rates): "smallest", max(study.grid.learning_rates): "largest"}
+    rates = study.grid.learning_rates
+    if len(rates) == 1:
+        return []
+    ends = {min(rates): "smallest", max(rates): "largest"}
     return [
         f"{name}: the search took {rate:g}, the {ends[rate]} of the learning rates tried; one beyond it may be better."
         for name, rate in found_rates(study.folder, study.grid).items()

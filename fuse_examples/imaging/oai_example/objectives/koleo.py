@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fuse_examples.imaging.oai_example.objectives.precision import in_float64
-from fuse_examples.imaging.oai_example.objectives.processes import n_processes, over_processes
+from fuse_examples.imaging.oai_example.objectives.processes import gather_rows, n_processes, over_processes
 
 _SMALLEST = 1e-8
 
@@ -26,7 +26,7 @@ def koleo_loss(features: Tensor) -> Tensor:
     """
     # Of features that lie close together, half precision takes a wrong row for the nearest, and float32 loses digits of the distance.
     rows = functional.normalize(in_float64(features), dim=-1)
-    everyone, first = _of_all_processes(rows)
+    everyone, first = gather_rows(rows)
     precision = torch.promote_types(features.dtype, torch.float32)
     if len(everyone) < 2:
         return rows.sum().to(precision) * 0.0
@@ -40,18 +40,3 @@ def koleo_loss(features: Tensor) -> Tensor:
     n_apart = over_processes(apart.sum(), "sum").clamp_min(1)
     loss = -0.5 * torch.log(torch.where(apart, squared, torch.ones_like(squared))).sum() * n_processes() / n_apart
     return loss.to(precision)
-
-
-def _of_all_processes(rows: Tensor) -> tuple[Tensor, int]:
-    """The rows of all processes, through which gradients flow, and the index of this process's first."""
-    if n_processes() == 1:
-        return rows, 0
-    from torch.distributed.nn.functional import all_gather  # here: importing it without a process group warns on some platforms
-
-    rank = torch.distributed.get_rank()
-    counts = torch.zeros(n_processes(), dtype=torch.int64, device=rows.device)
-    counts[rank] = len(rows)
-    n_rows = over_processes(counts, "sum").tolist()
-    # The last batch of an epoch may be dealt out unevenly, and processes exchange tensors of one shape.
-    parts = all_gather(functional.pad(rows, (0, 0, 0, max(n_rows) - len(rows))))  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return torch.cat([part[:count] for part, count in zip(parts, n_rows, strict=True)]), sum(n_rows[:rank])

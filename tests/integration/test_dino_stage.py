@@ -305,11 +305,15 @@ def test_the_same_seed_gives_the_same_backbone_and_another_seed_another(cases: P
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_teacher_that_cannot_leave_its_start_is_told_before_training_and_in_the_log(
+def test_a_teacher_that_cannot_teach_is_told_before_training_and_in_the_log(
     cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = "warning: with momentum_start 0.9999 the teacher is still 100% of what it starts from after all "
-    assert small_stages.start("dino", cases, tmp_path, "--check", "momentum_start=0.9999") == 0
-    assert told in capsys.readouterr().out
-    folder = small_stages.run("dino", cases, tmp_path, "momentum_start=0.9999")
-    assert told in (folder / "log.txt").read_text()
+    words = ["momentum_start=0.9999", "teacher_temperature=0.1"]
+    slow = "warning: with momentum_start 0.9999 the teacher is still 100% of what it starts from after all "
+    blunt = "warning: teacher_temperature 0.1 is not below student_temperature 0.1; "
+    assert small_stages.start("dino", cases, tmp_path, "--check", *words) == 0
+    printed = capsys.readouterr().out
+    folder = small_stages.run("dino", cases, tmp_path, *words)
+    for told in (slow, blunt):
+        assert told in printed
+        assert told in (folder / "log.txt").read_text()

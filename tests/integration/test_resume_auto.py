@@ -63,6 +63,14 @@ def test_weights_count_for_the_start_alone(cases: Path, tmp_path: Path) -> None:
     assert steps(folder) == 4
     assert "goes on from" in log_of(folder)
     assert (folder / "load_report.json").read_bytes() == report
+    weights.unlink()
+    small_stages.run("classification", cases, tmp_path, *words, n_epochs=3)
+    assert steps(folder) == 6
+
+
+def test_weights_of_a_run_that_has_not_begun_must_be_there(cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert small_stages.start("classification", cases, tmp_path, AUTO, "dino_weights=lost.safetensors") == 2
+    assert "dino_weights: no such file: 'lost.safetensors'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fuse_examples.imaging.oai_example.configuration.dino_auto import RULES, RunSize, slow_teacher, without_auto
+from fuse_examples.imaging.oai_example.configuration.dino_auto import RULES, RunSize, blunt_teacher, slow_teacher, without_auto
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
 from fuse_examples.imaging.oai_example.configuration.loading import load_config
 from fuse_examples.imaging.oai_example.configuration.settings import settings_of
@@ -130,4 +130,15 @@ def test_a_slow_teacher_is_told_with_what_to_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [RunSize(16, 8, 10), RunSize(111, 8, 28), RunSize(200, 8, 100), RunSize(1_000_000, 512, 100)])
 def test_auto_is_never_too_slow(tmp_path: Path, size: RunSize) -> None:
     settled, _ = without_auto(config(tmp_path), size)
-    assert slow_teacher(settled, size) == ()
+    assert slow_teacher(settled, size) == blunt_teacher(settled, size) == ()
+
+
+@pytest.mark.parametrize(("student", "teacher", "is_told"), [(0.1, 0.1, True), (0.1, 0.2, True), (0.1, 0.07, False), (0.05, 0.07, True)])
+def test_a_teacher_that_is_no_sharper_than_the_student_is_told(tmp_path: Path, student: float, teacher: float, is_told: bool) -> None:
+    size = RunSize(200, 8, 40)
+    settled, _ = without_auto(config(tmp_path, f"student_temperature={student}", f"teacher_temperature={teacher}"), size)
+    told = (
+        f"warning: teacher_temperature {teacher} is not below student_temperature {student}; a teacher that is no sharper than the student "
+        "usually ends in uniform outputs. Set teacher_temperature: auto, which is 0.02 here.",
+    )
+    assert blunt_teacher(settled, size) == (told if is_told else ())

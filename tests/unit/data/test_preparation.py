@@ -66,6 +66,25 @@ def test_every_problem_is_named_at_once(prepare: Callable, write_nifti: WriteNif
     )
 
 
+@pytest.mark.parametrize(
+    ("window", "side"), [((-1000.0, 0.0), "above"), ((200.0, 400.0), "below"), ((-1000.0, 1.0), None), ((199.0, 400.0), None), (None, None)]
+)
+def test_an_image_beside_the_window_is_a_problem(
+    prepare: Callable, write_nifti: WriteNifti, window: tuple[float, float] | None, side: str | None
+) -> None:
+    ramp = np.linspace(0, 200, 120).round().astype(np.int16).reshape(4, 5, 6)
+    path = write_nifti(ramp, name="ramp.nii")
+    if side is None:
+        assert len(prepare([(path, None)], window=window).volumes) == 1
+        return
+    with pytest.raises(DataError) as error:
+        prepare([(path, None)], window=window)
+    assert error.value.problems[0] == (
+        f"table.csv:2: patient P2: {path}: its values, 0 to 200, all lie {side} intensity.window {list(window or ())}, which leaves "
+        "nothing of the image. Set intensity.window to the scan's own units, or intensity.method to percentile."
+    )
+
+
 def test_a_long_list_is_cut(prepare: Callable, write_nifti: WriteNifti) -> None:
     pairs = [(write_nifti(np.zeros((4, 5, 6), np.int16), name=f"{n}.nii"), None) for n in range(23)]
     with pytest.raises(DataError) as error:

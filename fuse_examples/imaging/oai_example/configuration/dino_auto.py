@@ -81,6 +81,18 @@ def slow_teacher(config: DINOConfig, size: RunSize) -> tuple[str, ...]:
     )
 
 
+def blunt_teacher(config: DINOConfig, size: RunSize) -> tuple[str, ...]:
+    """A warning where the teacher of a configuration without `auto` is no sharper than the student: centring then levels outputs."""
+    reached = number(config.teacher_temperature)
+    if reached < config.student_temperature:
+        return ()
+    fitting, _ = _teacher_temperature(config, size)
+    return (
+        f"warning: teacher_temperature {reached:g} is not below student_temperature {config.student_temperature:g}; a teacher that is no "
+        f"sharper than the student usually ends in uniform outputs. Set teacher_temperature: auto, which is {fitting:g} here.",
+    )
+
+
 def number(value: Value | Literal["auto"]) -> Value:
     """The number that a setting of a resolved configuration holds."""
     assert value != "auto"

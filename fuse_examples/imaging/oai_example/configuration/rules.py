@@ -14,13 +14,17 @@ from fuse_examples.imaging.oai_example.configuration.wording import did_you_mean
 from fuse_examples.imaging.oai_example.errors import unreadable
 
 Rule = Callable[[Draft], Iterator[Problem]]
-WEIGHT_KEYS = ("suprem_weights", "dino_weights", "resume_training_from", "test_ckpt")
+STARTING_KEYS = ("suprem_weights", "dino_weights")
+WEIGHT_KEYS = (*STARTING_KEYS, "resume_training_from", "test_ckpt")
 
 
 def files_exist(draft: Draft) -> Iterator[Problem]:
     """Every file that is to be read is there."""
+    goes_on = _goes_on(draft)
     for key, setting in settings_of(draft.schema).items():
         if not setting.is_input_file or not draft.is_usable(key) or draft[key] is None or draft[key] in setting.choices:
+            continue
+        if goes_on and key in STARTING_KEYS:
             continue
         for name in draft[key] if isinstance(draft[key], list) else [draft[key]]:
             path = Path(name).expanduser()
@@ -30,6 +34,15 @@ def files_exist(draft: Draft) -> Iterator[Problem]:
                 missing = f"'{path}' {unreadable(error)}"
             if missing:
                 yield draft.problem(f"{key}: {missing}", key)
+
+
+def _goes_on(draft: Draft) -> bool:
+    """Whether `auto` finds a run to go on with, which needs nothing of what it once started from."""
+    keys, known = ("resume_training_from", "results_dir", "experiment"), settings_of(draft.schema)
+    if not all(key in known and draft.is_usable(key) for key in keys) or draft["resume_training_from"] != "auto":
+        return False
+    files = (Path(draft["results_dir"]).expanduser() / str(draft["experiment"]) / "checkpoints").glob("*.ckpt")
+    return any(not file.name.startswith(".") for file in files)
 
 
 def _what_is_missing(path: Path) -> str:

@@ -72,6 +72,7 @@ def prepare_cases(
     *,
     num_classes: int | None = None,
     mask_takes_image_affine: bool = False,
+    window: tuple[float, float] | None = None,
     on_bad_case: OnBadCase = "stop",
 ) -> PreparedCases:
     """Read, check and store every image and mask of `cases`.
@@ -83,11 +84,12 @@ def prepare_cases(
         csv_path: named in messages.
         num_classes: labels that masks may hold, background included; None allows any.
         mask_takes_image_affine: whether a mask's own affine is ignored.
+        window: intensities between which images are clipped; None where they are not.
         on_bad_case: "skip" puts cases aside that cannot be used, if they are at most 1 % of `cases`.
 
     Raises:
-        DataError: with a line for each case that cannot be read, has a constant or non-finite image, or a label of `num_classes` or more;
-            with "skip" where these are more than 1 %.
+        DataError: with a line for each case that cannot be read, has an image that is constant, not finite or beside `window`, or a label
+            of `num_classes` or more; with "skip" where these are more than 1 %.
     """
     store.remove_abandoned()
     affines = {case.name: headers[case.name].mask_grid(takes_image_affine=mask_takes_image_affine) for case in cases}
@@ -103,6 +105,7 @@ def prepare_cases(
         volumes = CaseVolumes(case, store, headers[case.name], mask_takes_image_affine)
         try:
             number_types.update(image.array.dtype for image in volumes.images())
+            _check_window(volumes, window)
             if case.mask is not None:
                 _check_labels(volumes, num_classes)
                 number_types.add(volumes.mask().array.dtype)
@@ -130,6 +133,18 @@ def _judge(bad: Sequence[BadCase], n_cases: int, csv_path: Path, on_bad_case: On
         raise DataError([*shortened(lines), *remedy])
     for line in lines:
         log.warning("put aside: %s", line)
+
+
+def _check_window(volumes: CaseVolumes, window: tuple[float, float] | None) -> None:
+    """Refuse an image that the window makes constant: the network would see nothing of it."""
+    for path, image in zip(volumes.case.images, volumes.images(), strict=True):
+        lowest, highest = image.statistics.minimum, image.statistics.maximum
+        if window is not None and (highest <= window[0] or lowest >= window[1]):
+            side = "below" if highest <= window[0] else "above"
+            raise DataError(
+                f"{path}: its values, {lowest:g} to {highest:g}, all lie {side} intensity.window {list(window)}, which leaves nothing of "
+                "the image. Set intensity.window to the scan's own units, or intensity.method to percentile."
+            )
 
 
 def _check_labels(volumes: CaseVolumes, num_classes: int | None) -> None:

@@ -49,6 +49,7 @@ def store_cases(
         config.csv_path,
         num_classes=num_classes,
         mask_takes_image_affine=mask_takes_image_affine,
+        window=config.intensity.window,
         on_bad_case=config.on_bad_case,
     )
     if prepared.bad and folder is not None and is_first_process():

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 UNIFORM_SHARE = 0.99  # of ln K, for the loss and the teacher's entropy
 ONE_PROTOTYPE_SHARE = 0.9  # of the teacher's mean distribution
-SMALLEST_RANK = 2.0
+SMALLEST_RANK = 1.5  # one direction has 1; networks with norm_statistics: instance begin at 2.0 to 2.1
+FEWEST_FEATURES = 4  # fewer have a rank of about one anyway
 WORSE_THAN_GUESSING = 1.0  # nats above ln K
 MOST_GROWTH, MOST_GROWTH_OF_A_STEP = 5.0, 1.02  # of the norm of the student's weights: in an epoch, and from step to step of a short one
 LEAST_BETWEEN_SCANS = 0.05  # nats
@@ -156,7 +157,7 @@ def _one_prototype_of_patches(figures: PatchFigures) -> Alarm | None:
 
 
 def _dimensional(figures: EpochFigures) -> Alarm | None:
-    if figures.effective_rank >= SMALLEST_RANK or figures.n_features < 2 * SMALLEST_RANK:
+    if figures.effective_rank >= SMALLEST_RANK or figures.n_features < FEWEST_FEATURES:
         return None
     seen = (
         f"the effective rank of {figures.n_features} features is {figures.effective_rank:.2f}: scans differ in a single direction at most."

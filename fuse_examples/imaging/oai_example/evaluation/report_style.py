@@ -30,7 +30,7 @@ table { border-collapse: collapse; min-width: 60%; }
 caption { text-align: left; color: var(--faint); font-size: .93rem; padding-bottom: .4rem; }
 th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 thead th { border-bottom: 2px solid var(--faint); }
-tbody th { font-weight: 500; overflow-wrap: anywhere; }
+tbody th { font-weight: 500; overflow-wrap: break-word; max-width: 18rem; }
 table.numbers td, table.numbers thead th:not(:first-child) { text-align: right; font-variant-numeric: tabular-nums; }
 table.numbers td { white-space: nowrap; }
 figure { margin: .9rem 0; }

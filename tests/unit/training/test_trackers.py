@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import TinyTask, tiny_run
 from torch.utils.data import DataLoader
 
+from fuse_examples.imaging.oai_example.training.history import EpochHistory
 from fuse_examples.imaging.oai_example.training.progress import DataWait, EpochLines, progress_callbacks
 from fuse_examples.imaging.oai_example.training.trackers import RunTensorBoard, log_image
 
@@ -61,17 +62,21 @@ def test_pictures_in_grey_and_colour(tmp_path: Path) -> None:
 
 def test_the_epoch_lines_name_epoch_time_metrics_and_waiting(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="fuse_examples")
-    tiny_run(tmp_path, TinyTask([0.25, 0.5]), n_epochs=2, callbacks=[DataWait(), EpochLines()])
+    history = EpochHistory(tmp_path)
+    tiny_run(tmp_path, TinyTask([0.25, 0.5]), n_epochs=2, callbacks=[history, DataWait(), EpochLines(history)])
     lines = [record.getMessage() for record in caplog.records if record.name.endswith("progress")]
     assert len(lines) == 2
     assert lines[1].startswith("epoch 2/2  ")
-    for part in (" s  ", "train/data_wait 0", "train/loss ", "val/score 0.5"):
+    for part in (" s  ", "train/data_wait 0", "val/score 0.5"):
         assert part in lines[1]
+    losses = [float(line.split("train/loss ")[1].split()[0]) for line in lines]
+    assert losses == [pytest.approx(row["train/loss"], rel=1e-3) for row in history.rows], "the mean over the epoch, not the last step's"
 
 
 def test_an_epoch_without_validation_shows_no_old_figure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="fuse_examples")
-    tiny_run(tmp_path, TinyTask([0.25, 0.5]), n_epochs=3, callbacks=[EpochLines()], validate_every_n_epochs=2)
+    history = EpochHistory(tmp_path)
+    tiny_run(tmp_path, TinyTask([0.25, 0.5]), n_epochs=3, callbacks=[history, EpochLines(history)], validate_every_n_epochs=2)
     lines = [record.getMessage() for record in caplog.records if record.name.endswith("progress")]
     assert ["val/score" in line for line in lines] == [False, True, False]
 
@@ -89,9 +94,9 @@ def test_a_bar_is_for_terminals(tmp_path: Path) -> None:
 
         def flush(self) -> None: ...
 
-    quiet, shown = Terminal(False), Terminal(True)
-    tiny_run(tmp_path, TinyTask([0.5]), n_epochs=1, callbacks=progress_callbacks(quiet))  # type: ignore[arg-type]
-    tiny_run(tmp_path, TinyTask([0.5]), n_epochs=1, callbacks=progress_callbacks(shown))  # type: ignore[arg-type]
+    quiet, shown, history = Terminal(False), Terminal(True), EpochHistory(tmp_path)
+    tiny_run(tmp_path, TinyTask([0.5]), n_epochs=1, callbacks=[history, *progress_callbacks(history, quiet)])  # type: ignore[arg-type]
+    tiny_run(tmp_path, TinyTask([0.5]), n_epochs=1, callbacks=[history, *progress_callbacks(history, shown)])  # type: ignore[arg-type]
     assert quiet.text == ""
     for part in ("Epoch 1/1", "Validation", "train/data_wait="):
         assert part in shown.text

@@ -72,6 +72,7 @@ def fit_run(
         save_every_n_steps=config.save_every_n_steps,
         interruption=interruption,
     )
+    history = EpochHistory(run.folder)
     trainer = build_trainer(
         folder=run.folder,
         n_epochs=config.n_epochs,
@@ -82,7 +83,7 @@ def fit_run(
         sync_batchnorm=config.sync_batchnorm,
         accumulate_grad_batches=config.accumulate_grad_batches,
         grad_clip=config.grad_clip,
-        callbacks=[*progress_callbacks(), *callbacks, EpochHistory(run.folder), writer],
+        callbacks=[*callbacks, history, *progress_callbacks(history), writer],
         loggers=loggers,
         validate_every_n_epochs=validate_every_n_epochs,
     )

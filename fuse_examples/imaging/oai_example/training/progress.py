@@ -7,10 +7,11 @@ from collections import deque
 from typing import Any, TextIO
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, Checkpoint, TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 
 from fuse_examples.imaging.oai_example.training.epoch_loop import EpochLoop
+from fuse_examples.imaging.oai_example.training.history import EpochHistory
 
 log = logging.getLogger(__name__)
 
@@ -18,10 +19,10 @@ WINDOW = 50
 """Batches over which the share of waiting is taken."""
 
 
-def progress_callbacks(stream: TextIO | None = None) -> list[Callback]:
-    """Return the callbacks that tell of progress; a bar only where `stream` (standard error) is a terminal."""
+def progress_callbacks(history: EpochHistory, stream: TextIO | None = None) -> list[Callback]:
+    """Return the callbacks that tell of progress, to stand behind `history`; a bar only where `stream` (standard error) is a terminal."""
     stream = sys.stderr if stream is None else stream
-    watch: list[Callback] = [DataWait(), EpochLines()]
+    watch: list[Callback] = [DataWait(), EpochLines(history)]
     return [*watch, Bars(stream)] if stream.isatty() else watch
 
 
@@ -57,8 +58,18 @@ class DataWait(Callback):
         return waiting / whole if whole else 0.0
 
 
-class EpochLines(Callback):
-    """Writes a line to the log after each epoch: its number, time and the metrics that are marked for the progress bar."""
+class EpochLines(Checkpoint):
+    """Writes a line to the log after each epoch: its number, time and the metrics that are marked for the progress bar.
+
+    Of what is logged in each step the line gives the mean over the epoch, as `history.csv` does; Lightning's own figure is the last step's.
+    It is Lightning's `Checkpoint` so that it comes after the history.
+
+    Args:
+        history: has this epoch's row when the epoch ends.
+    """
+
+    def __init__(self, history: EpochHistory) -> None:
+        self._history = history
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the epoch's clock."""
@@ -79,7 +90,8 @@ class EpochLines(Callback):
         if not self._validated:  # Lightning goes on showing the figures of the last validation
             shown = {name: value for name, value in shown.items() if not name.startswith("val/")}
         self._validated = False
-        figures = "".join(f"  {name.removesuffix('_epoch')} {float(value):.4g}" for name, value in sorted(shown.items()))
+        means = self._history.rows[-1]
+        figures = "".join(f"  {name.removesuffix('_epoch')} {means.get(name, float(value)):.4g}" for name, value in sorted(shown.items()))
         log.info("epoch %d/%s%s%s", trainer.current_epoch + 1, trainer.max_epochs, took, figures)
 
 

@@ -12,6 +12,7 @@ Ends with 1 where the interval of a difference between AUCs of the k-NN is not a
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from itertools import islice
@@ -123,6 +124,7 @@ def parsed() -> argparse.Namespace:
 
 
 def main() -> None:
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # each network's trainer would say what device it has
     if not compare(parsed()):
         raise SystemExit(1)
 

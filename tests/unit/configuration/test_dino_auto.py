@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from fuse_examples.imaging.oai_example.configuration.dino_auto import RULES, RunSize, blunt_teacher, slow_teacher, without_auto
+from fuse_examples.imaging.oai_example.configuration.dino_auto import (
+    RULES,
+    RunSize,
+    blunt_teacher,
+    different_views,
+    slow_teacher,
+    without_auto,
+)
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
 from fuse_examples.imaging.oai_example.configuration.loading import load_config
 from fuse_examples.imaging.oai_example.configuration.settings import settings_of
@@ -142,3 +149,28 @@ def test_a_teacher_that_is_no_sharper_than_the_student_is_told(tmp_path: Path, s
         "usually ends in uniform outputs. Set teacher_temperature: auto, which is 0.02 here.",
     )
     assert blunt_teacher(settled, size) == (told if is_told else ())
+
+
+@pytest.mark.parametrize(
+    ("n_volumes", "words", "is_told"),
+    [
+        (999, [], True),
+        (1000, [], False),
+        (100, ["crops.n_local=0"], True),
+        (100, ["crops.n_local=0", "crops.global_scale_in_plane=[0.8,1]"], True),
+        (100, ["crops.n_local=0", "crops.global_scale_in_plane=[0.8,1]", "crops.global_scale_through_plane=[0.8,1]"], False),
+        (100, ["crops.n_local=1", "crops.global_scale_in_plane=[0.8,1]", "crops.global_scale_through_plane=[0.8,1]"], True),
+    ],
+)
+def test_views_that_share_little_are_told_where_volumes_are_few(tmp_path: Path, n_volumes: int, words: list[str], is_told: bool) -> None:
+    assert bool(different_views(config(tmp_path, *words), RunSize(n_volumes, 8, 40))) == is_told
+
+
+def test_the_note_on_different_views_names_a_file_that_has_others(tmp_path: Path) -> None:
+    (told,) = different_views(config(tmp_path), RunSize(111, 8, 40))
+    assert told == (
+        "note: 111 training volumes are few for views that share as little as these: large ones from 48% on, 2 small ones. In runs on some "
+        "hundred scans the outputs levelled out; configs/dino_few_volumes.yaml has views that kept them apart."
+    )
+    few = load_config(DINOConfig, Path(__file__).parents[3] / "configs/dino_few_volumes.yaml")
+    assert different_views(few, RunSize(111, 8, 40)) == ()

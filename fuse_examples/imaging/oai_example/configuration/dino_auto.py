@@ -23,6 +23,9 @@ REFERENCE_RATE, REFERENCE_BATCH = 5e-4, 64
 SHARE_OF_RUN = 20
 MOST_LEFT_OF_START = 0.5
 """Share of the teacher's first weights that may be left at the end without a warning."""
+FEW_FOR_DIFFERENT_VIEWS, LEAST_SHARED = 1000, 0.8
+"""Below so many volumes large views should begin at this share of the scan; docs/pretraining.md has what was measured."""
+FEW_VOLUMES_FILE = "configs/dino_few_volumes.yaml"
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ def without_auto(config: DINOConfig, size: RunSize) -> tuple[DINOConfig, tuple[s
     return type(config).model_validate(values).with_origins(origins), tuple(lines)
 
 
+def remarks(config: DINOConfig, size: RunSize) -> tuple[str, ...]:
+    """What speaks against a configuration without `auto`, a line each."""
+    return (*slow_teacher(config, size), *blunt_teacher(config, size), *different_views(config, size))
+
+
 def slow_teacher(config: DINOConfig, size: RunSize) -> tuple[str, ...]:
     """A warning where the teacher of a configuration without `auto` is, to the end, mostly what it began as.
 
@@ -90,6 +98,19 @@ def blunt_teacher(config: DINOConfig, size: RunSize) -> tuple[str, ...]:
     return (
         f"warning: teacher_temperature {reached:g} is not below student_temperature {config.student_temperature:g}; a teacher that is no "
         f"sharper than the student usually ends in uniform outputs. Set teacher_temperature: auto, which is {fitting:g} here.",
+    )
+
+
+def different_views(config: DINOConfig, size: RunSize) -> tuple[str, ...]:
+    """A note where few volumes are to be learnt from by views that share little: such runs came to level outputs."""
+    crops = config.crops
+    smallest = min(crops.global_scale_in_plane[0], crops.global_scale_through_plane[0])
+    if size.n_volumes >= FEW_FOR_DIFFERENT_VIEWS or (crops.n_local == 0 and smallest >= LEAST_SHARED):
+        return ()
+    return (
+        f"note: {size.n_volumes} training volumes are few for views that share as little as these: large ones from {smallest:.0%} on, "
+        f"{crops.n_local} small ones. In runs on some hundred scans the outputs levelled out; {FEW_VOLUMES_FILE} has views that kept them "
+        "apart.",
     )
 
 

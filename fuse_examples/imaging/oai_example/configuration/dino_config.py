@@ -73,8 +73,8 @@ class MaskingSettings(Settings):
     )
     reconstruction_weight: NotNegative = inner(
         0.0,
-        "Weight of masked reconstruction, which also trains the decoder and exports it; 0 for none. 1 made much better features of one of "
-        "two real data sets and no difference to the other (docs/pretraining.md).",
+        "Weight of masked reconstruction, which also trains the decoder and exports it; 0 for none. 1 made better features of one of two "
+        "real data sets in two of three pre-trainings, and no difference to the other (docs/pretraining.md).",
     )
     share_of_views: ShareBelowOne = inner(
         0.5, "Share of each volume's large views that are masked; the others keep normalisation statistics as whole views make them."

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from fuse_examples.imaging.oai_example.configuration.dino_auto import RunSize, blunt_teacher, slow_teacher, without_auto
+from fuse_examples.imaging.oai_example.configuration.dino_auto import RunSize, remarks, without_auto
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
 from fuse_examples.imaging.oai_example.configuration.precedence import READING, TAUGHT_WITH
 from fuse_examples.imaging.oai_example.data.masking import MaskedCollation, MaskedViews, Masking
@@ -77,7 +77,7 @@ def train(config: DINOConfig, interruption: Interruption, *, check: bool = False
     seen = refuse_seen_patients(cases.test, weights.patients, weights.path, config)
     run_size = _run_size(config, cases)
     config, rules = without_auto(resolved(config, backbone), run_size)
-    rules = (*rules, *slow_teacher(config, run_size), *blunt_teacher(config, run_size))
+    rules = (*rules, *remarks(config, run_size))
     preprocessing = preprocessing_of(config, config.crops.global_size)
     if check:
         data = _training_data(config, backbone, cases, preprocessing, None)

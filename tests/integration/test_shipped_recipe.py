@@ -21,6 +21,7 @@ from fuse_examples.imaging.oai_example.self_supervised import dino as dino_entry
 
 pytestmark = pytest.mark.slow
 SHIPPED = Path(__file__).parents[2] / "configs" / "dino_config.yaml"
+FEW_VOLUMES = SHIPPED.with_name("dino_few_volumes.yaml")
 SMALLER = ("width=4", "crops.local_size=[16,16,16]", "n_workers=0", "precision=fp32", "log_images_every_n_epochs=0")
 KNEE_VIEWS, HIPPOCAMPUS_VIEWS = "crops.global_size=[16,32,32]", "crops.global_size=[24,32,24]"
 RATE = 1.25e-4
@@ -37,14 +38,16 @@ def knees(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "self_supervised.csv"
 
 
-def alarms(table: Path, results: Path, *words: str) -> Alarms:
+def alarms(table: Path, results: Path, *words: str, shipped: Path = SHIPPED) -> Alarms:
     """Pre-train as a user would, and read the log."""
     where = [f"csv_path={table}", f"results_dir={results}", f"store.path={results.parent / 'store'}"]
-    with mock.patch.object(sys, "argv", ["dino.py", "--config", str(SHIPPED), *where, *SMALLER, *words]):
+    where += ["experiment=knee_dino"] if shipped != SHIPPED else []
+    with mock.patch.object(sys, "argv", ["dino.py", "--config", str(shipped), *where, *SMALLER, *words]):
         assert run_entry(dino_entry.main) == 0
     log = (results / "knee_dino" / "log.txt").read_text()
     assert f"auto: learning_rate: {RATE}" in log or any(word.startswith("learning_rate=") for word in words)
     assert "auto: head.n_prototypes: 1024" in log
+    assert ("training volumes are few for views that share as little" in log) == (shipped == SHIPPED)
     found: Alarms = {}
     for epoch, name in re.findall(r"WARNING epoch (\d+): ([a-z -]+): ", log):
         found.setdefault(int(epoch), set()).add(name)
@@ -71,9 +74,19 @@ def test_the_synthetic_knees_train_without_an_alarm(knees: Path, tmp_path: Path)
     assert alarms(knees, tmp_path, KNEE_VIEWS, "n_epochs=12") == {}
 
 
+def test_few_knees_train_without_an_alarm_by_the_settings_for_few_volumes(knees: Path, tmp_path: Path) -> None:
+    assert alarms(knees, tmp_path, KNEE_VIEWS, "n_epochs=6", shipped=FEW_VOLUMES) == {}
+
+
 @pytest.mark.real_data
 def test_real_scans_train_without_an_alarm(real_data: Path, tmp_path: Path) -> None:
     assert alarms(real_data / "hippocampus" / "self_supervised.csv", tmp_path, HIPPOCAMPUS_VIEWS, "n_epochs=6") == {}
+
+
+@pytest.mark.real_data
+def test_few_real_scans_train_without_an_alarm_by_the_settings_for_few_volumes(real_data: Path, tmp_path: Path) -> None:
+    table = real_data / "hippocampus" / "self_supervised.csv"
+    assert alarms(table, tmp_path, HIPPOCAMPUS_VIEWS, "n_epochs=6", shipped=FEW_VOLUMES) == {}
 
 
 def test_without_centring_one_prototype_takes_all(knees: Path, tmp_path: Path) -> None:

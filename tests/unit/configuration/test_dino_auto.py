@@ -151,6 +151,14 @@ def test_a_teacher_that_is_no_sharper_than_the_student_is_told(tmp_path: Path, s
     assert blunt_teacher(settled, size) == (told if is_told else ())
 
 
+@pytest.mark.parametrize(("student", "teacher"), [(0.01, "auto"), (0.02, "auto"), (0.015, "0.03")])
+def test_where_auto_would_be_too_blunt_too_the_student_is_to_be_softer(tmp_path: Path, student: float, teacher: str) -> None:
+    size = RunSize(200, 8, 40)
+    settled, _ = without_auto(config(tmp_path, f"student_temperature={student}", f"teacher_temperature={teacher}"), size)
+    (told,) = blunt_teacher(settled, size)
+    assert told.endswith("usually ends in uniform outputs. Raise student_temperature above it; 0.1 is usual.")
+
+
 @pytest.mark.parametrize(
     ("n_volumes", "words", "is_told"),
     [

@@ -95,9 +95,12 @@ def blunt_teacher(config: DINOConfig, size: RunSize) -> tuple[str, ...]:
     if reached < config.student_temperature:
         return ()
     fitting, _ = _teacher_temperature(config, size)
+    remedy = f"Set teacher_temperature: auto, which is {fitting:g} here"
+    if fitting >= config.student_temperature:
+        remedy = "Raise student_temperature above it; 0.1 is usual"
     return (
         f"warning: teacher_temperature {reached:g} is not below student_temperature {config.student_temperature:g}; a teacher that is no "
-        f"sharper than the student usually ends in uniform outputs. Set teacher_temperature: auto, which is {fitting:g} here.",
+        f"sharper than the student usually ends in uniform outputs. {remedy}.",
     )
 
 

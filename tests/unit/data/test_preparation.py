@@ -81,7 +81,8 @@ def test_an_image_beside_the_window_is_a_problem(
         prepare([(path, None)], window=window)
     assert error.value.problems[0] == (
         f"table.csv:2: patient P2: {path}: its values, 0 to 200, all lie {side} intensity.window {list(window or ())}, which leaves "
-        "nothing of the image. Set intensity.window to the scan's own units, or intensity.method to percentile."
+        "nothing of the image. A window is in the scan's own units (HU for CT): correct the file, or train with a window that fits, or "
+        "with intensity.method: percentile."
     )
 
 

@@ -137,13 +137,16 @@ def _judge(bad: Sequence[BadCase], n_cases: int, csv_path: Path, on_bad_case: On
 
 def _check_window(volumes: CaseVolumes, window: tuple[float, float] | None) -> None:
     """Refuse an image that the window makes constant: the network would see nothing of it."""
+    if window is None:
+        return
     for path, image in zip(volumes.case.images, volumes.images(), strict=True):
         lowest, highest = image.statistics.minimum, image.statistics.maximum
-        if window is not None and (highest <= window[0] or lowest >= window[1]):
+        if highest <= window[0] or lowest >= window[1]:
             side = "below" if highest <= window[0] else "above"
             raise DataError(
                 f"{path}: its values, {lowest:g} to {highest:g}, all lie {side} intensity.window {list(window)}, which leaves nothing of "
-                "the image. Set intensity.window to the scan's own units, or intensity.method to percentile."
+                "the image. A window is in the scan's own units (HU for CT): correct the file, or train with a window that fits, or with "
+                "intensity.method: percentile."
             )
 
 

@@ -356,6 +356,23 @@ def test_a_full_disk_ends_it_with_a_message_and_a_table_of_what_was_done(
     assert predicting.record(tmp_path / "out")["complete"] is False
 
 
+def test_a_scan_beside_the_window_is_no_case_of_a_run_and_is_not_predicted(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside = {"intensity": {"method": "window", "window": [-2000, -1000]}}
+    assert small_stages.start("classification", scans, tmp_path / "beside", "--check", **beside) == 2
+    assert "all lie above intensity.window [-2000.0, -1000.0]" in capsys.readouterr().err
+    run = small_stages.run("classification", scans, tmp_path / "runs", intensity={"method": "window", "window": [0, 1000]})
+    whole = nibabel.load(scans.parent / "scan00.nii.gz")
+    (tmp_path / "new").mkdir()
+    for name, offset in (("in", 0), ("out", 2000)):
+        nibabel.save(nibabel.Nifti1Image(whole.get_fdata().astype(np.int16) + offset, whole.affine), tmp_path / "new" / f"{name}.nii.gz")
+    words = ("--checkpoint", run / "checkpoints" / "last.ckpt", "--input", tmp_path / "new", "--output", tmp_path / "out", "--no-overlays")
+    assert predicting.start(*words) == 2
+    assert re.search(r"out: .*out.nii.gz: its values, \d+ to \d+, all lie above intensity.window \[0.0, 1000.0\]", capsys.readouterr().err)
+    assert [row["case"] for row in predicting.rows(tmp_path / "out")] == ["in"]
+
+
 def test_a_scan_that_fails_in_a_way_nobody_thought_of_does_not_take_the_others_with_it(
     segmenter: Path, balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

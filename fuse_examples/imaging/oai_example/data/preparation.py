@@ -105,7 +105,7 @@ def prepare_cases(
         volumes = CaseVolumes(case, store, headers[case.name], mask_takes_image_affine)
         try:
             number_types.update(image.array.dtype for image in volumes.images())
-            _check_window(volumes, window)
+            check_window(volumes, window)
             if case.mask is not None:
                 _check_labels(volumes, num_classes)
                 number_types.add(volumes.mask().array.dtype)
@@ -135,8 +135,12 @@ def _judge(bad: Sequence[BadCase], n_cases: int, csv_path: Path, on_bad_case: On
         log.warning("put aside: %s", line)
 
 
-def _check_window(volumes: CaseVolumes, window: tuple[float, float] | None) -> None:
-    """Refuse an image that the window makes constant: the network would see nothing of it."""
+def check_window(volumes: CaseVolumes, window: tuple[float, float] | None) -> None:
+    """Refuse an image that `window`, if there is one, makes constant: the network would see nothing of it.
+
+    Raises:
+        DataError: with the image's values and the window.
+    """
     if window is None:
         return
     for path, image in zip(volumes.case.images, volumes.images(), strict=True):

@@ -14,7 +14,7 @@ from fuse_examples.imaging.oai_example.configuration.prediction_request import P
 from fuse_examples.imaging.oai_example.configuration.structure_codes import read_structure_codes
 from fuse_examples.imaging.oai_example.data.cases import Case
 from fuse_examples.imaging.oai_example.data.header_check import CaseHeaders, survey_headers
-from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes
+from fuse_examples.imaging.oai_example.data.preparation import CaseVolumes, check_window
 from fuse_examples.imaging.oai_example.data.problem_lists import shortened
 from fuse_examples.imaging.oai_example.data.scan_list import ScanList, list_scans
 from fuse_examples.imaging.oai_example.data.store import VolumeStore
@@ -108,6 +108,7 @@ def _predict_one(request: PredictionRequest, model: Model, segmenter: Segmenter 
     headers = _headers(case, model)
     with tempfile.TemporaryDirectory(prefix=WORKING, dir=request.output) as place:
         volumes = CaseVolumes(case, _store(Path(place), model), headers)
+        check_window(volumes, model.config.intensity.window)
         found = model.predict(volumes, request.output)
         return write_case(request, model, segmenter, volumes, found)
 

@@ -162,8 +162,8 @@ def test_where_auto_would_be_too_blunt_too_the_student_is_to_be_softer(tmp_path:
 @pytest.mark.parametrize(
     ("n_volumes", "words", "is_told"),
     [
-        (999, [], True),
-        (1000, [], False),
+        (499, [], True),
+        (500, [], False),
         (100, ["crops.n_local=0"], True),
         (100, ["crops.n_local=0", "crops.global_scale_in_plane=[0.8,1]"], True),
         (100, ["crops.n_local=0", "crops.global_scale_in_plane=[0.8,1]", "crops.global_scale_through_plane=[0.8,1]"], False),

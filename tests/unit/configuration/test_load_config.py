@@ -106,6 +106,8 @@ def test_missing_keys_are_named_with_their_meaning() -> None:
         ("backbone: 3", "backbone: must be 'unet3d', 'swin_unetr', 'segresnet', 'resnet3d' or null, found 3"),
         ("structure_names: [a, 2]", "structure_names: must be a list of texts or null, found ['a', 2]"),
         ("structure_names: [a, a]", "structure_names: must not name anything twice, found 'a' 2 times"),
+        ("results_dir: ~nobody-by-this-name/r",
+         "results_dir: names the home folder of a user who does not exist, found '~nobody-by-this-name/r'"),
         ("dino_weights: https://x.org/a.pth", "dino_weights: must be a file on this machine, found the URL 'https://x.org/a.pth'; "
          "download it first"),
         ("dino_weights: ' '", "dino_weights: must be a path, found an empty text; write null for none"),

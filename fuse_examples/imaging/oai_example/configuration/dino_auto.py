@@ -23,7 +23,7 @@ REFERENCE_RATE, REFERENCE_BATCH = 5e-4, 64
 SHARE_OF_RUN = 20
 MOST_LEFT_OF_START = 0.5
 """Share of the teacher's first weights that may be left at the end without a warning."""
-FEW_FOR_DIFFERENT_VIEWS, LEAST_SHARED = 1000, 0.8
+FEW_FOR_DIFFERENT_VIEWS, LEAST_SHARED = 500, 0.8
 """Below so many volumes large views should begin at this share of the scan; docs/pretraining.md has what was measured."""
 FEW_VOLUMES_FILE = "configs/dino_few_volumes.yaml"
 

@@ -26,6 +26,13 @@ def _path(value: Any) -> Any:
     return value
 
 
+def _home(value: Path) -> Path:
+    try:
+        return value.expanduser()
+    except RuntimeError:  # ~name of nobody
+        raise ValueError(f"names the home folder of a user who does not exist, found {shown(str(value))}") from None
+
+
 def _folder_name(value: str) -> str:
     if value != value.strip() or not value or value.startswith(".") or not value.isprintable() or set(value) & set('/\\:*?"<>|'):
         raise ValueError(f"must be a plain folder name, without slashes and not starting with a dot, found {shown(value)}")
@@ -126,8 +133,8 @@ InnerShareRange = Annotated[tuple[InnerShare, InnerShare], AfterValidator(_risin
 CountRange = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 ShareRange = Annotated[tuple[PositiveShare, PositiveShare], AfterValidator(_rising)]
 
-Folder = Annotated[Path, BeforeValidator(_path), AfterValidator(Path.expanduser), Meaning("a folder", "folders")]
-InputFile = Annotated[Path, BeforeValidator(_path), AfterValidator(Path.expanduser), Meaning("a file", "files")]
+Folder = Annotated[Path, BeforeValidator(_path), AfterValidator(_home), Meaning("a folder", "folders")]
+InputFile = Annotated[Path, BeforeValidator(_path), AfterValidator(_home), Meaning("a file", "files")]
 InputFiles = InputFile | Annotated[tuple[InputFile, ...], Len(1), AfterValidator(_unique)]
 FolderName = Annotated[str, Strict(), AfterValidator(_folder_name), Meaning("a folder name", "folder names")]
 Fold = Annotated[str, BeforeValidator(fold_name), Meaning("a fold", "folds")]

@@ -78,6 +78,7 @@ pre { overflow-x: auto; font: .85rem/1.45 ui-monospace, "Liberation Mono", "Deja
   .scroll { overflow: visible; }
   table { font-size: .88em; }
   table.numbers td { white-space: normal; }
+  tbody th { overflow-wrap: anywhere; }
   th, td { padding: .2rem .45rem; }
   h2, h3 { break-after: avoid; }
   a { text-decoration: none; }

@@ -40,8 +40,7 @@ def knees(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def alarms(table: Path, results: Path, *words: str, shipped: Path = SHIPPED) -> Alarms:
     """Pre-train as a user would, and read the log."""
-    where = [f"csv_path={table}", f"results_dir={results}", f"store.path={results.parent / 'store'}"]
-    where += ["experiment=knee_dino"] if shipped != SHIPPED else []
+    where = ["experiment=knee_dino", f"csv_path={table}", f"results_dir={results}", f"store.path={results.parent / 'store'}"]
     with mock.patch.object(sys, "argv", ["dino.py", "--config", str(shipped), *where, *SMALLER, *words]):
         assert run_entry(dino_entry.main) == 0
     log = (results / "knee_dino" / "log.txt").read_text()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fuse_examples.imaging.oai_example.configuration.draft import Draft
+from fuse_examples.imaging.oai_example.configuration.experiment_files import checkpoint_files
 from fuse_examples.imaging.oai_example.configuration.fold_names import fold_name
 from fuse_examples.imaging.oai_example.configuration.origin import Problem
 from fuse_examples.imaging.oai_example.configuration.settings import settings_of
@@ -41,8 +42,7 @@ def _goes_on(draft: Draft) -> bool:
     keys, known = ("resume_training_from", "results_dir", "experiment"), settings_of(draft.schema)
     if not all(key in known and draft.is_usable(key) for key in keys) or draft["resume_training_from"] != "auto":
         return False
-    files = (Path(draft["results_dir"]).expanduser() / str(draft["experiment"]) / "checkpoints").glob("*.ckpt")
-    return any(not file.name.startswith(".") for file in files)
+    return bool(checkpoint_files(Path(draft["results_dir"]).expanduser(), str(draft["experiment"])))
 
 
 def _what_is_missing(path: Path) -> str:

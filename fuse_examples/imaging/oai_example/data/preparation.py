@@ -104,8 +104,9 @@ def prepare_cases(
     for case in tqdm(cases, desc="Reading scans", unit="case", disable=None, leave=False):
         volumes = CaseVolumes(case, store, headers[case.name], mask_takes_image_affine)
         try:
-            number_types.update(image.array.dtype for image in volumes.images())
-            check_window(volumes, window)
+            images = volumes.images()
+            number_types.update(image.array.dtype for image in images)
+            check_window(case, images, window)
             if case.mask is not None:
                 _check_labels(volumes, num_classes)
                 number_types.add(volumes.mask().array.dtype)
@@ -135,15 +136,15 @@ def _judge(bad: Sequence[BadCase], n_cases: int, csv_path: Path, on_bad_case: On
         log.warning("put aside: %s", line)
 
 
-def check_window(volumes: CaseVolumes, window: tuple[float, float] | None) -> None:
-    """Refuse an image that `window`, if there is one, makes constant: the network would see nothing of it.
+def check_window(case: Case, images: Sequence[StoredImage], window: tuple[float, float] | None) -> None:
+    """Refuse an image of a case that `window`, if there is one, makes constant: the network would see nothing of it.
 
     Raises:
         DataError: with the image's values and the window.
     """
     if window is None:
         return
-    for path, image in zip(volumes.case.images, volumes.images(), strict=True):
+    for path, image in zip(case.images, images, strict=True):
         lowest, highest = image.statistics.minimum, image.statistics.maximum
         if highest <= window[0] or lowest >= window[1]:
             side = "below" if highest <= window[0] else "above"

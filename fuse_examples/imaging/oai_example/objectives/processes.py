@@ -40,17 +40,21 @@ def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
 
 
 class _AllGather(torch.autograd.Function):
-    """(N, F) of this process -> (processes, N, F). torch's own takes the group that is there at its import, keeps it for good, and with
-    it threads that can abort a process as it ends."""
+    """(N, F) of this process to (processes, N, F).
+
+    torch's own takes the group that is there at its import and keeps it for good, and with it threads that can abort a process as it ends.
+    """
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
+        """Gather the rows, of one shape in all processes."""
         parts = rows.new_empty(n_processes(), *rows.shape)
         torch.distributed.all_gather(list(parts), rows.contiguous())
         return parts
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Add up what all processes say of this one's rows."""
         return over_processes(gradients[0].clone(), "sum")[torch.distributed.get_rank()]
 
 

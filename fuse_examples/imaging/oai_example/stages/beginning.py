@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from torch import nn
 
+from fuse_examples.imaging.oai_example.configuration.experiment_files import checkpoint_files
 from fuse_examples.imaging.oai_example.configuration.precedence import check_resume, from_checkpoint
 from fuse_examples.imaging.oai_example.configuration.stage_config import StageConfig
 from fuse_examples.imaging.oai_example.configuration.wording import shown
@@ -152,7 +153,7 @@ def _with_newest_checkpoint(config: Config, stage: str) -> tuple[Config, tuple[s
     """
     if config.resume_training_from != "auto":
         return config, ()
-    found = Run.checkpoint_files(config.results_dir, config.experiment)
+    found = checkpoint_files(config.results_dir, config.experiment)
     problems: list[str] = []
     for path in found:
         try:

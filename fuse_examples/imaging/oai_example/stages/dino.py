@@ -4,8 +4,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from fuse_examples.imaging.oai_example.configuration.dino_auto import RunSize, remarks, without_auto
+from fuse_examples.imaging.oai_example.configuration.dino_auto import RunSize, without_auto
 from fuse_examples.imaging.oai_example.configuration.dino_config import DINOConfig
+from fuse_examples.imaging.oai_example.configuration.dino_remarks import remarks
 from fuse_examples.imaging.oai_example.configuration.precedence import READING, TAUGHT_WITH
 from fuse_examples.imaging.oai_example.data.masking import MaskedCollation, MaskedViews, Masking
 from fuse_examples.imaging.oai_example.data.multi_crop import MultiCrop, PretrainingViews, ViewCollation

@@ -108,7 +108,7 @@ def _predict_one(request: PredictionRequest, model: Model, segmenter: Segmenter 
     headers = _headers(case, model)
     with tempfile.TemporaryDirectory(prefix=WORKING, dir=request.output) as place:
         volumes = CaseVolumes(case, _store(Path(place), model), headers)
-        check_window(volumes, model.config.intensity.window)
+        check_window(case, volumes.images(), model.config.intensity.window)
         found = model.predict(volumes, request.output)
         return write_case(request, model, segmenter, volumes, found)
 

@@ -78,14 +78,6 @@ class Run:
         """Return the run that tests: it writes under `test/` alone, in the place of an earlier test's results. Raises UserError."""
         return cls(results_dir, experiment, test=True, resume=False, overwrite=False)
 
-    @staticmethod
-    def checkpoint_files(results_dir: Path, experiment: str) -> list[Path]:
-        """The checkpoints that training runs of an experiment have left, the newest first."""
-        files = (results_dir / experiment / "checkpoints").glob("*.ckpt")
-        return sorted(
-            (file for file in files if not file.name.startswith(".")), key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True
-        )
-
     def has_checkpoints(self) -> bool:
         """Whether a training run has left checkpoints here."""
         return any(self.checkpoints.glob("*.ckpt"))
